@@ -6,11 +6,8 @@ Drift and overlap between groups: log ratios with matrices as units and layers a
 
 from __future__ import annotations
 
-import hashlib
 import math
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -18,9 +15,10 @@ from numpy.typing import NDArray
 
 from alignment_core.judging.evaluate import agreements as core_agreements
 from alignment_core.judging.evaluate import rates
+from alignment_core.reporting import claims
 from alignment_core.reporting.results import Agreement, Comparison, Hypothesis, Measurement
 from alignment_core.stats import intervals
-from alignment_core.stats.paired import PairedResult, crossed, holm, one_run, over_runs
+from alignment_core.stats.paired import PairedResult, crossed, one_run, over_runs
 from alignment_core.stats.rules import RatioVerdict, log_ratio_rule
 from alignment_core.stats.trajectories import Reached, reach, value_at
 from neuron_brittleness.collect import Found, Judged, Values
@@ -29,13 +27,6 @@ Floats = NDArray[np.float64]
 METRICS = ("harmful_refusal_rate", "false_refusal_rate", "helpful_rate", "topic_loss")
 EQUAL = {"free": "free_at_equal_loss", "frozen": "frozen_at_equal_loss"}
 MATCHED = {g: f"{g}_matched" for g in ("set_diff", "top_safety", "top_utility")}
-
-
-def claims() -> tuple[list[dict[str, str]], str, str]:
-    """The hypotheses, their family, and the sha256 of the file they stand in."""
-    raw = resources.files("neuron_brittleness").joinpath("hypotheses.toml").read_bytes()
-    parsed = tomllib.loads(raw.decode("utf-8"))
-    return parsed["hypothesis"], parsed["family"], hashlib.sha256(raw).hexdigest()
 
 
 # Values of subjects, by prompt and seed
@@ -307,12 +298,14 @@ def comparisons(found: Found) -> Iterator[Comparison]:
 
 def hypotheses(found: Found, doses: Sequence[float]) -> tuple[list[Hypothesis], list[Comparison]]:
     """Every claim decided by its written rule, and the primary comparisons behind two of them."""
-    listed, family, _ = claims()
+    written = claims.read("neuron_brittleness")
     drift, overlaps, cost, taken = drift_verdict(found), overlap_ratio(found), equal_cost(found, doses), takeover(found)
     tests = {"equal_cost_below": None if cost is None else cost[0], "takeover_below": taken}
-    adjusted = dict(zip(tests, holm([math.nan if t is None else t.p for t in tests.values()]).tolist(), strict=True))
+    adjusted = dict(zip(tests, claims.holm_adjusted([None if t is None else t.p for t in tests.values()]), strict=True))
     primary = [
-        Comparison.of("harmful_refusal_rate", *sides, result, role="primary", family=family, p_adjusted=adjusted[test])
+        Comparison.of(
+            "harmful_refusal_rate", *sides, result, role="primary", family=written.family, p_adjusted=adjusted[test]
+        )
         for test, sides in (
             ("equal_cost_below", (f"zero_{MATCHED[found.group]}_at_equal_topic_loss", f"zero_{found.group}")),
             ("takeover_below", ("base_new_minus_matched", "frozen_new_minus_matched")),
@@ -320,8 +313,8 @@ def hypotheses(found: Found, doses: Sequence[float]) -> tuple[list[Hypothesis], 
         if (result := tests[test]) is not None
     ]
     out = []
-    for claim in listed:
-        test = claim["test"]
+    for claim in written.claims:
+        test = claim.test
         if test.startswith("drift"):
             verdict, because = _by_ratio(drift, {"drift_more": "H1", "drift_similar": "H2", "drift_less": "H3"}[test])
         elif test == "overlap_less":
@@ -330,9 +323,7 @@ def hypotheses(found: Found, doses: Sequence[float]) -> tuple[list[Hypothesis], 
             verdict, because = _below(tests[test], adjusted[test])
             if test == "equal_cost_below" and cost is not None:
                 because += f"; {_cost_text(cost[1], cost[2].step)}"
-        out.append(
-            Hypothesis(name=claim["name"], claim=claim["claim"], rule=rule(test), verdict=verdict, because=because)
-        )
+        out.append(Hypothesis(name=claim.name, claim=claim.claim, rule=rule(test), verdict=verdict, because=because))
     return out, primary
 
 
@@ -341,7 +332,7 @@ def _cost_text(at: Reached, level: float) -> str:
     return f"topic loss {level:.3f} is reached at {at.step:.0%} of the matched group{reached}"
 
 
-def _by_ratio(found: RatioVerdict | None, wanted: str) -> tuple[str, str]:
+def _by_ratio(found: RatioVerdict | None, wanted: str) -> tuple[claims.Verdict, str]:
     if found is None:
         return "undecided", "nothing to compare"
     if found.verdict == "undecided":
@@ -349,18 +340,11 @@ def _by_ratio(found: RatioVerdict | None, wanted: str) -> tuple[str, str]:
     return ("supported" if found.verdict == wanted else "rejected"), found.because
 
 
-def _below(found: PairedResult | None, adjusted: float) -> tuple[str, str]:
+def _below(found: PairedResult | None, adjusted: float) -> tuple[claims.Verdict, str]:
     if found is None:
         return "undecided", "not run; controls=true runs it"
-    span = f"{found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}] {found.estimand}"
-    verdict = (
-        "undecided"
-        if found.undecided or found.low <= 0 <= found.high
-        else "supported"
-        if found.high < 0
-        else "rejected"
-    )
-    return verdict, f"{span} (p = {found.p:.2g}, Holm-adjusted {adjusted:.2g})"
+    verdict, because = claims.by_side(found, "below")
+    return verdict, claims.with_p(because, found.p, adjusted)
 
 
 def rule(test: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from alignment_core.environment import versions
+from alignment_core.reporting import claims
 from alignment_core.reporting.results import Results
 from alignment_core.reporting.spec import ComparisonSpec, FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec
 from neuron_brittleness import analysis, original
@@ -73,7 +74,7 @@ def results(preset: str, seeds: Sequence[int], config: BrittlenessConfig, found:
         preset=preset,
         seeds=tuple(seeds),
         versions=versions(),
-        hypotheses_sha256=analysis.claims()[2],
+        hypotheses_sha256=claims.read("neuron_brittleness").sha256,
         measurements=tuple(analysis.measurements(found)),
         comparisons=(*primary, *analysis.comparisons(found)),
         agreements=tuple(analysis.agreements(found)),
