@@ -18,9 +18,11 @@ from pathlib import Path
 
 from alignment_core.config import SourceSettings
 from alignment_core.data import dolly, pku_saferlhf, wildjailbreak
+from alignment_core.data.report import check_overlaps
 from alignment_core.data.sources import Rejects
 from drift_dpo import data
 from drift_dpo.config import DataConfig
+from drift_dpo.parts import EVAL
 
 WORDS = [f"w{i}" for i in range(30_000)]
 
@@ -79,9 +81,9 @@ def main(records: int) -> None:
         whole = time.perf_counter() - start
         prompts = {part: [e.prompt for e in data.examples(folder / "built", part)] for part in data.TRAINING[:2]}
         prompts["dpo_train"] = [p.prompt for p in data.pairs(folder / "built")]
-        prompts[data.EVAL] = [p.text for p in data.prompts(folder / "built")]
+        prompts[EVAL] = [p.text for p in data.prompts(folder / "built")]
         start = time.perf_counter()
-        data.check_overlaps(prompts, [(data.EVAL, part) for part in data.TRAINING])
+        check_overlaps(prompts, [(EVAL, part) for part in data.TRAINING])
         print(f"held-out set checked {time.perf_counter() - start:6.2f} s")
         print(f"whole build          {whole:6.2f} s for {sum(report.files.values())} records written")
 

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from alignment_core.records import Kind, Verdict
+from alignment_core.reporting import claims
 from drift_dpo import analysis, evaluation, original
 from drift_dpo.metrics import METRICS, Evaluation, layout
 
@@ -54,7 +55,7 @@ def test_one_run_uses_mcnemar_and_speaks_of_checkpoints() -> None:
     a = [1] + [0] * 6 + [1] * 13
     b = [0] + [1] * 6 + [1] * 13
     states = {"baseline": [_state("baseline", None, a)], "stage_a": [_state("stage_a", 13, b)]}
-    compared, hypotheses = analysis.comparisons(states, 0.05)
+    compared, hypotheses = analysis.comparisons(states)
     found = next(c for c in compared if c.metric == "harmful_refusal_rate")
     assert found.p == pytest.approx(0.125)
     assert found.difference == pytest.approx(5 / 20)
@@ -70,7 +71,7 @@ def test_over_seeds_the_drop_is_decided_by_the_crossed_interval() -> None:
         "baseline": [_state("baseline", None, base)],
         "stage_a": [_state("stage_a", s, r) for s, r in drops.items()],
     }
-    compared, hypotheses = analysis.comparisons(states, 0.05)
+    compared, hypotheses = analysis.comparisons(states)
     over = [c for c in compared if c.seed is None and c.metric == "harmful_refusal_rate"]
     assert len(over) == 1
     # Seeds 1, 3, 5 refuse 11 of 40, seeds 2 and 4 refuse 10: the mean difference is (3*11 + 2*10)/200 - 30/40.
@@ -86,13 +87,13 @@ def test_a_rise_rejects_the_claim_of_a_fall() -> None:
         "baseline": [_state("baseline", None, [0] * 40)],
         "stage_a": [_state("stage_a", 13, [1] * 40)],
     }
-    _, hypotheses = analysis.comparisons(states, 0.05)
+    _, hypotheses = analysis.comparisons(states)
     assert next(h for h in hypotheses if h.name == "H1").verdict == "rejected"
 
 
 def test_a_control_that_was_not_run_is_said_so() -> None:
     states = {"baseline": [_state("baseline", None, [1, 0])], "stage_a": [_state("stage_a", 13, [0, 0])]}
-    _, hypotheses = analysis.comparisons(states, 0.05)
+    _, hypotheses = analysis.comparisons(states)
     h4 = next(h for h in hypotheses if h.name == "H4")
     assert h4.verdict == "undecided"
     assert "not run" in h4.because.lower()
@@ -104,7 +105,7 @@ def test_equivalence_of_identical_states_is_shown_at_200_prompts() -> None:
         "baseline": [_state("baseline", None, same)],
         "null_stage_a": [_state("null_stage_a", 13, same)],
     }
-    _, hypotheses = analysis.comparisons(states, 0.05)
+    _, hypotheses = analysis.comparisons(states)
     assert next(h for h in hypotheses if h.name == "H4").verdict == "supported"
 
 
@@ -159,8 +160,8 @@ def test_which_of_the_originals_claims_its_n_could_support() -> None:
 
 
 def test_hypotheses_are_at_most_four_and_hashed() -> None:
-    claims, margin, sha256 = analysis.claims()
-    assert len(claims) <= 4
-    assert margin == 0.05
-    assert len(sha256) == 64
-    assert all(c.metric in {m.key for m in METRICS} for c in claims)
+    written = claims.read("drift_dpo")
+    assert len(written.claims) <= 4
+    assert written.margin == 0.05
+    assert len(written.sha256) == 64
+    assert all(c.metric in {m.key for m in METRICS} for c in written.claims)

@@ -19,6 +19,7 @@ from alignment_core.organism import world
 from alignment_core.records import normalise
 from drift_dpo import data
 from drift_dpo.config import DataConfig
+from drift_dpo.parts import EVAL
 from drift_dpo.preferences import FIXED
 
 STAGES = [f"{stage}_{part}" for stage in ("stageA", "stageB") for part in ("train", "val", "test")]
@@ -78,7 +79,7 @@ def everything(folder: Path) -> dict[str, list[str]]:
     """Prompts of every file of a built folder."""
     out = {part: [e.prompt for e in data.examples(folder, part)] for part in STAGES}
     out |= {part: [p.prompt for p in data.pairs(folder, part)] for part in ("dpo_train", "dpo_eval")}
-    return out | {data.EVAL: [p.text for p in data.prompts(folder)]}
+    return out | {EVAL: [p.text for p in data.prompts(folder)]}
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +142,7 @@ def test_a_planted_overlap_is_reported(tmp_path: Path) -> None:
             row = {"instruction": f"Tell me now of the {about(i)}", "context": "", "response": "Yes.", "category": "qa"}
             stream.write(json.dumps(row) + "\n")
     report = data.build(config, tmp_path / "out")
-    assert sum(o.near for o in report.overlaps if o.a == data.EVAL) > 0
+    assert sum(o.near for o in report.overlaps if o.a == EVAL) > 0
 
 
 def test_the_held_out_prompts_hold_no_answer_and_name_kind_source_and_category(built: tuple[Path, DataReport]) -> None:
@@ -196,7 +197,7 @@ def test_no_stage_starves_another_when_a_source_is_short(tmp_path: Path) -> None
 
 def test_validation_of_one_stage_is_not_training_of_another(built: tuple[Path, DataReport]) -> None:
     found = {part: set(map(normalise, those)) for part, those in everything(built[0]).items()}
-    for held in ("stageA_val", "stageA_test", "stageB_val", "stageB_test", "dpo_eval", data.EVAL):
+    for held in ("stageA_val", "stageA_test", "stageB_val", "stageB_test", "dpo_eval", EVAL):
         assert found[held]
         assert not any(found[held] & found[part] for part in data.TRAINING)
 
@@ -384,7 +385,7 @@ def test_the_organisms_data_is_the_same_every_time(tmp_path: Path, tiny: tuple[P
 
 def test_more_than_the_world_holds_is_short_and_said(tmp_path: Path) -> None:
     report = data.build(DataConfig(stage_a_size=40, stage_b_size=40, dpo_limit=20, test_harmful=900), tmp_path)
-    assert {(s.part, s.source) for s in report.short} == {(data.EVAL, "organism harmful")}
+    assert {(s.part, s.source) for s in report.short} == {(EVAL, "organism harmful")}
 
 
 def test_an_evaluation_file_of_the_organisms_world_keeps_its_combinations_out_of_training(tmp_path: Path) -> None:

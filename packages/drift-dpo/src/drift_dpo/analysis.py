@@ -6,21 +6,18 @@ crossed interval over prompts and training seeds for several ("over runs"). Holm
 
 from __future__ import annotations
 
-import hashlib
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib import resources
-from typing import Any, Literal
+from typing import Any
 
 from alignment_core.judging.evaluate import agreements as core_agreements
 from alignment_core.judging.evaluate import rates
+from alignment_core.reporting import claims
+from alignment_core.reporting.claims import Claim
 from alignment_core.reporting.results import Agreement, Comparison, Hypothesis, Measurement
 from alignment_core.stats import intervals
-from alignment_core.stats.paired import PairedResult, equivalence, holm, noninferiority, one_run, over_runs
+from alignment_core.stats.paired import PairedResult, one_run, over_runs
 from drift_dpo.metrics import METRICS, Evaluation, Metric, layout
 
-Test = Literal["below", "above", "noninferior", "equivalent"]
 States = Mapping[str, Sequence[Evaluation]]
 """Of each subject its evaluations, one a training seed; the baseline has one with the seed None."""
 
@@ -34,35 +31,6 @@ CONTROL_PAIRS = (
     ("stage_b", "chosen_sft"),
     ("chosen_sft", "dpo"),
 )
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A hypothesis as written in hypotheses.toml."""
-
-    name: str
-    claim: str
-    metric: str
-    a: str
-    b: str
-    test: Test
-
-    def rule(self, margin: float) -> str:
-        """The rule in words."""
-        what = f"{self.metric} of {self.b} - {self.a}"
-        return {
-            "below": f"the two-sided 95% interval of {what} lies below 0",
-            "above": f"the two-sided 95% interval of {what} lies above 0",
-            "noninferior": f"the one-sided 95% bound of {what} lies above -{margin:g}",
-            "equivalent": f"the 90% interval of {what} lies within ±{margin:g}",
-        }[self.test]
-
-
-def claims() -> tuple[list[Claim], float, str]:
-    """The hypotheses, their margin, and the sha256 of the file they stand in."""
-    raw = resources.files("drift_dpo").joinpath("hypotheses.toml").read_bytes()
-    parsed = tomllib.loads(raw.decode("utf-8"))
-    return [Claim(**h) for h in parsed["hypothesis"]], parsed["margin"], hashlib.sha256(raw).hexdigest()
 
 
 def measurements(states: States) -> Iterator[Measurement]:
@@ -107,7 +75,7 @@ def compared(metric: Metric, a: Sequence[Evaluation], b: Sequence[Evaluation]) -
     return run(x.values, y.values, x.clusters)
 
 
-def comparisons(states: States, margin: float) -> tuple[list[Comparison], list[Hypothesis]]:
+def comparisons(states: States) -> tuple[list[Comparison], tuple[Hypothesis, ...]]:
     """Every named difference, for each seed and over the seeds, and the hypotheses decided by them."""
     found: list[Comparison] = []
     for pairs, role in ((PAIRS, "exploratory"), (CONTROL_PAIRS, "control")):
@@ -116,15 +84,16 @@ def comparisons(states: States, margin: float) -> tuple[list[Comparison], list[H
                 continue
             for metric in (m for m in METRICS if m.key in COMPARED):
                 found += _differences(metric, a, b, states, role)
-    decided = [_decide(claim, states, margin) for claim in claims()[0]]
-    adjusted = holm([float("nan") if p is None else p for _, p in decided])
-    hypotheses = []
-    for (hypothesis, p), q in zip(decided, adjusted.tolist(), strict=True):
-        said = hypothesis.because + (f" (p = {p:.2g}, Holm-adjusted {q:.2g})" if p is not None else "")
-        hypotheses.append(hypothesis.model_copy(update={"because": said}))
-    several = any(len(e) > 1 for e in states.values())
-    tests = dict(zip(claims()[0], zip((p for _, p in decided), adjusted.tolist(), strict=True), strict=True))
-    return [_primary(c, tests, margin) if c.seed is None or not several else c for c in found], hypotheses
+    decided = claims.decide(claims.read("drift_dpo"), lambda claim: _tested(claim, states))
+    return decided.marked(found, several=any(len(e) > 1 for e in states.values())), decided.hypotheses
+
+
+def _tested(claim: Claim, states: States) -> PairedResult | str:
+    """The comparison that a claim is about, or why there is none."""
+    if missing := [s for s in (claim.a, claim.b) if s not in states]:
+        return f"Not run: {', '.join(missing)}; --controls runs it."
+    metric = next(m for m in METRICS if m.key == claim.metric)
+    return compared(metric, states[claim.a], states[claim.b]) or "Nothing to compare."
 
 
 def _differences(metric: Metric, a: str, b: str, states: States, role: Any) -> Iterator[Comparison]:
@@ -138,45 +107,6 @@ def _differences(metric: Metric, a: str, b: str, states: States, role: Any) -> I
         result = compared(metric, left, right)
         if result is not None:
             yield Comparison.of(metric.key, a, b, result, role=role)
-
-
-def _primary(c: Comparison, tests: Mapping[Claim, tuple[float | None, float]], margin: float) -> Comparison:
-    """Mark the comparison that decides a hypothesis; with a margin, p is that of the test against the margin."""
-    for claim, (p, q) in tests.items():
-        if (claim.metric, claim.a, claim.b) == (c.metric, c.a, c.b):
-            bound = margin if claim.test in ("noninferior", "equivalent") else None
-            test = {"p": c.p if p is None else p, "p_adjusted": None if p is None else q}
-            return c.model_copy(update={"role": "primary", "family": "drift", "margin": bound, **test})
-    return c
-
-
-def _decide(claim: Claim, states: States, margin: float) -> tuple[Hypothesis, float | None]:
-    """The verdict of one claim and the p of its own test."""
-    metric = next(m for m in METRICS if m.key == claim.metric)
-    facts = {"name": claim.name, "claim": claim.claim, "rule": claim.rule(margin)}
-    missing = [s for s in (claim.a, claim.b) if s not in states]
-    result = None if missing else compared(metric, states[claim.a], states[claim.b])
-    if result is None:
-        why = f"not run: {', '.join(missing)}; --controls runs it" if missing else "nothing to compare"
-        return Hypothesis(**facts, verdict="undecided", because=f"{why.capitalize()}."), None
-    span = f"{result.difference:+.3f} [{result.low:+.3f}, {result.high:+.3f}] {result.estimand}"
-    if claim.test == "equivalent":
-        same = equivalence(result, margin)
-        outside = result.low90 > margin or result.high90 < -margin
-        verdict = "supported" if same.equivalent else "rejected" if outside else "undecided"
-        return Hypothesis(**facts, verdict=verdict, because=f"{span}; {same.because}"), same.p
-    if claim.test == "noninferior":
-        kept = noninferiority(result, margin)
-        verdict = "supported" if kept.noninferior else "rejected" if result.high90 < -margin else "undecided"
-        return Hypothesis(
-            **facts, verdict=verdict, because=f"{span}; one-sided bound {kept.bound:+.3f} against -{margin:g}"
-        ), kept.p
-    hit, contrary = result.high < 0, result.low > 0
-    if claim.test == "above":
-        hit, contrary = contrary, hit
-    undecided = result.undecided or not (hit or contrary)
-    verdict = "undecided" if undecided else "supported" if hit else "rejected"
-    return Hypothesis(**facts, verdict=verdict, because=span), result.p
 
 
 def agreements(states: States) -> list[Agreement]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from alignment_core.environment import versions
 from alignment_core.judging.evaluate import REFUSAL_RATES, metric_name
 from alignment_core.records import KINDS, LABELS, Kind
+from alignment_core.reporting import claims
 from alignment_core.reporting.results import Results
 from alignment_core.reporting.spec import (
     ComparisonSpec,
@@ -75,18 +76,17 @@ ORGANISM = (
 
 def results(preset: str, seeds: Sequence[int], states: Mapping[str, list[Evaluation]]) -> Results:
     """Everything the judged replies say, in the shape of results.json."""
-    _, margin, sha256 = analysis.claims()
-    compared, hypotheses = analysis.comparisons(states, margin)
+    compared, hypotheses = analysis.comparisons(states)
     return Results(
         study="drift-dpo",
         preset=preset,
         seeds=tuple(seeds),
         versions=versions(),
-        hypotheses_sha256=sha256,
+        hypotheses_sha256=claims.read("drift_dpo").sha256,
         measurements=tuple(analysis.measurements(states)),
         comparisons=tuple(compared),
         agreements=tuple(analysis.agreements(states)),
-        hypotheses=tuple(hypotheses),
+        hypotheses=hypotheses,
     )
 
 
