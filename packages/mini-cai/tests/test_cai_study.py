@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from alignment_core.config import presets, resolve
 from alignment_core.models import load
-from alignment_core.reporting import results
-from mini_cai import analysis, compare
+from alignment_core.reporting import claims, results
+from mini_cai import compare
 from mini_cai.cli import STUDY, app
 from mini_cai.config import CaiConfig
 from mini_cai.plan import needs, plan
@@ -106,7 +106,7 @@ def test_results_have_their_shape_and_the_originals_metrics(finished: Any) -> No
     assert {h.name for h in found.hypotheses} == {"H1", "H2", "H3"}
     assert "not an independent judge" in output.replace("\n", " ")
     assert "not an independent judge" in (run / "report.md").read_text().lower()
-    assert found.hypotheses_sha256 == analysis.claims()[2]
+    assert found.hypotheses_sha256 == claims.read("mini_cai").sha256
 
 
 def test_every_number_leads_to_its_completions(finished: Any) -> None:

@@ -7,20 +7,18 @@ with Pratt's zeros. Holm over the hypotheses' own tests.
 
 from __future__ import annotations
 
-import hashlib
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib import resources
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from alignment_core.judging.evaluate import rates
+from alignment_core.reporting import claims
+from alignment_core.reporting.claims import Claim
 from alignment_core.reporting.results import Comparison, Hypothesis, Measurement
 from alignment_core.stats import intervals
 from alignment_core.stats.intervals import Interval
-from alignment_core.stats.paired import PairedResult, holm, noninferiority, one_run, over_runs
+from alignment_core.stats.paired import PairedResult, one_run, over_runs
 from alignment_core.stats.scores import ScoreComparison, compare_scores
 from mini_cai.metrics import Judged, Layout, Metric, layout
 
@@ -39,32 +37,6 @@ COMPARED = (
     "over_refusal_rate",
 )
 ARMS = ("best", "margin", "diverse", "revised")
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A hypothesis as written in hypotheses.toml."""
-
-    name: str
-    claim: str
-    metric: str
-    a: str
-    b: str
-    test: Literal["above", "below_margin"]
-
-    def rule(self, margin: float) -> str:
-        """The rule in words."""
-        what = f"{self.metric} of {self.b} - {self.a}"
-        if self.test == "above":
-            return f"the two-sided 95% interval of {what} lies above 0"
-        return f"the one-sided 95% bound of {what} lies below {margin:g}"
-
-
-def claims() -> tuple[list[Claim], float, str]:
-    """The hypotheses, their margin, and the sha256 of the file they stand in."""
-    raw = resources.files("mini_cai").joinpath("hypotheses.toml").read_bytes()
-    parsed = tomllib.loads(raw.decode("utf-8"))
-    return [Claim(**h) for h in parsed["hypothesis"]], parsed["margin"], hashlib.sha256(raw).hexdigest()
 
 
 def measurements(states: States, metrics: Sequence[Metric]) -> Iterator[Measurement]:
@@ -134,22 +106,25 @@ def pairs(states: States) -> list[tuple[str, str]]:
     return [(a, b) for a, b in found if a in states and b in states]
 
 
-def comparisons(states: States, metrics: Sequence[Metric]) -> tuple[list[Comparison], list[Hypothesis]]:
-    """Every named difference for each seed and over the seeds, and the hypotheses decided by them."""
+def comparisons(states: States, metrics: Sequence[Metric]) -> tuple[list[Comparison], tuple[Hypothesis, ...]]:
+    """Every named difference for each seed and over the seeds, and the hypotheses decided by them; H1's comparison is
+    the primary one, the others are of its family."""
     found: list[Comparison] = []
     for a, b in pairs(states):
         for metric in (m for m in metrics if m.key in COMPARED):
             found += _differences(metric, a, b, states)
-    written, margin, _ = claims()
-    decided = [_decide(claim, states, metrics, margin) for claim in written]
-    adjusted = holm([float("nan") if p is None else p for _, p in decided]).tolist()
-    tests = dict(zip(written, zip((p for _, p in decided), adjusted, strict=True), strict=True))
-    hypotheses = [
-        h.model_copy(update={"because": h.because + f" (p = {p:.2g}, Holm-adjusted {q:.2g})"}) if p is not None else h
-        for (h, p), q in zip(decided, adjusted, strict=True)
-    ]
+    decided = claims.decide(claims.read("mini_cai"), lambda claim: _tested(claim, states, metrics))
     several = any(len(e) > 1 for e in states.values())
-    return [_marked(c, tests, margin) if c.seed is None or not several else c for c in found], hypotheses
+    return decided.marked(found, several, primary=("H1",)), decided.hypotheses
+
+
+def _tested(claim: Claim, states: States, metrics: Sequence[Metric]) -> PairedResult | str:
+    """The comparison that a claim is about, or why there is none."""
+    if absent := [s for s in (claim.a, claim.b) if s not in states]:
+        return f"Not run: {', '.join(absent)}."
+    metric = next(m for m in metrics if m.key == claim.metric)
+    found = compared(metric, states[claim.a], states[claim.b])
+    return found or f"No {claim.metric}: the prompts are not the organism's."
 
 
 def _differences(metric: Metric, a: str, b: str, states: States) -> Iterator[Comparison]:
@@ -164,38 +139,6 @@ def _differences(metric: Metric, a: str, b: str, states: States) -> Iterator[Com
         result = compared(metric, left, right)
         if result is not None:
             yield Comparison.of(metric.key, a, b, result, role=role)
-
-
-def _marked(c: Comparison, tests: Mapping[Claim, tuple[float | None, float]], margin: float) -> Comparison:
-    """Mark the comparisons that decide hypotheses: H1's is the primary one, the others are of its family."""
-    for claim, (p, q) in tests.items():
-        if (claim.metric, claim.a, claim.b) == (c.metric, c.a, c.b):
-            bound = margin if claim.test == "below_margin" else None
-            role = "primary" if claim.name == "H1" else c.role
-            test = {"p": c.p if p is None else p, "p_adjusted": None if p is None else q}
-            return c.model_copy(update={"role": role, "family": "mini-cai", "margin": bound, **test})
-    return c
-
-
-def _decide(claim: Claim, states: States, metrics: Sequence[Metric], margin: float) -> tuple[Hypothesis, float | None]:
-    """The verdict of one claim and the p of its own test."""
-    metric = next(m for m in metrics if m.key == claim.metric)
-    facts = {"name": claim.name, "claim": claim.claim, "rule": claim.rule(margin)}
-    absent = [s for s in (claim.a, claim.b) if s not in states]
-    result = None if absent else compared(metric, states[claim.a], states[claim.b])
-    if result is None:
-        why = f"not run: {', '.join(absent)}" if absent else f"no {claim.metric}: the prompts are not the organism's"
-        return Hypothesis(**facts, verdict="undecided", because=f"{why.capitalize()}."), None
-    span = f"{result.difference:+.3f} [{result.low:+.3f}, {result.high:+.3f}] {result.estimand}"
-    if claim.test == "below_margin":
-        kept = noninferiority(result, margin, higher_is_better=False)
-        verdict = "supported" if kept.noninferior else "rejected" if result.low90 > margin else "undecided"
-        said = f"{span}; one-sided bound {kept.bound:+.3f} against {margin:g}"
-        return Hypothesis(**facts, verdict=verdict, because=said), kept.p
-    shown = not result.undecided and result.low > 0
-    verdict = "supported" if shown else "rejected" if result.high < 0 and not result.undecided else "undecided"
-    said = span if shown else f"{span}: it was not shown"
-    return Hypothesis(**facts, verdict=verdict, because=said), result.p
 
 
 def score_comparisons(states: States, metrics: Sequence[Metric]) -> Iterator[Measurement]:

@@ -1,11 +1,9 @@
-"""`mini-cai`: the study's command line, built from its description, with `chat` and the original's `--include`."""
+"""`mini-cai`: the study's command line, built from its description, and `chat`."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
@@ -34,34 +32,11 @@ STUDY = Study(
     switches={
         "--controls": ("controls=true", "Also train margin, diverse and revised."),
         "--force": ("calibration.force=true", "Go on with a critic that fails its calibration."),
+        "--include": ("selection.include=", "Which side of margin and diverse to keep: best, worst or both."),
         "--low-memory": ("low_memory=true", "One row at a time, gradient checkpointing."),
     },
 )
-_INCLUDE = Annotated[
-    Literal["both", "best", "worst"] | None, typer.Option("--include", help="Which side of margin and diverse to keep.")
-]
 app = build(STUDY)
-
-
-def _with_include(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with `--include SIDE`, which stands for the setting selection.include."""
-
-    def function(**values: Any) -> None:
-        side = values.pop("include")
-        said = [f"selection.include={side}"] if side else []
-        command(**{**values, "overrides": [*(values["overrides"] or ()), *said]})
-
-    signature = inspect.signature(command)
-    option = inspect.Parameter("include", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_INCLUDE)
-    function.__signature__ = signature.replace(parameters=[*signature.parameters.values(), option])  # type: ignore[attr-defined]
-    function.__annotations__ = {**command.__annotations__, "include": _INCLUDE}
-    function.__doc__ = command.__doc__
-    return function
-
-
-for _registered in app.registered_commands:
-    if _registered.callback is not None and _registered.name in {"run", *(name for name, _ in STUDY.steps), "record"}:
-        _registered.callback = _with_include(_registered.callback)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from alignment_core.environment import versions
 from alignment_core.io import read_json
 from alignment_core.judging.evaluate import metric_name
 from alignment_core.records import KINDS, LABELS
+from alignment_core.reporting import claims
 from alignment_core.reporting.results import Agreement, Measurement, Results
 from alignment_core.reporting.spec import ComparisonSpec, FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec
 from alignment_core.runs import Run, Step
@@ -100,11 +101,11 @@ def results(run: Run, config: CaiConfig, preset: str, seeds: Sequence[int]) -> R
         preset=preset,
         seeds=tuple(seeds),
         versions=versions(),
-        hypotheses_sha256=analysis.claims()[2],
+        hypotheses_sha256=claims.read("mini_cai").sha256,
         measurements=tuple(made),
         comparisons=tuple(compared),
         agreements=tuple(_agreements(states)),
-        hypotheses=tuple(hypotheses),
+        hypotheses=hypotheses,
     )
 
 
