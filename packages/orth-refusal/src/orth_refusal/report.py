@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from alignment_core.environment import versions
 from alignment_core.judging.evaluate import metric_name
 from alignment_core.records import KINDS, LABELS
+from alignment_core.reporting import claims
 from alignment_core.reporting.results import Results
 from alignment_core.reporting.spec import (
     ComparisonSpec,
@@ -17,7 +18,7 @@ from alignment_core.reporting.spec import (
     TableSpec,
     TextTable,
 )
-from orth_refusal import analysis
+from orth_refusal import analysis, measured, summaries
 from orth_refusal.arms import ARMS, CONTROL_OF, CONTROLS, MAIN
 from orth_refusal.metrics import Trajectory
 
@@ -32,15 +33,15 @@ _SHARES = tuple(
     for label in ("partial", "compliance", "incoherent")
 )
 METRICS = (
-    MetricSpec(analysis.MATCHED, "refusal at matched loss", "high", "harmful",
+    MetricSpec(summaries.MATCHED, "refusal at matched loss", "high", "harmful",
                about="Harmful prompts refused where the arm's held-out attack loss first falls to half of vanilla's "
                "total fall; linear between evaluated steps."),
-    MetricSpec(analysis.AREA, "area under refusal", "high", "harmful", about="Mean refusal over log(1 + step)."),
-    MetricSpec(analysis.STEPS, "steps to matched loss", rate=False, digits=1,
+    MetricSpec(summaries.AREA, "area under refusal", "high", "harmful", about="Mean refusal over log(1 + step)."),
+    MetricSpec(summaries.STEPS, "steps to matched loss", rate=False, digits=1,
                about="Attack steps until that loss; the last step where it is never reached."),
-    MetricSpec(analysis.REACHED, "reached it", rate=False,
+    MetricSpec(summaries.REACHED, "reached it", rate=False,
                about="Share of the seeds that reached that loss; one that never does is read at its last step."),
-    MetricSpec(analysis.HELPFUL_MATCHED, "helpful at matched loss", "high", "benign",
+    MetricSpec(summaries.HELPFUL_MATCHED, "helpful at matched loss", "high", "benign",
                about="Benign prompts complied with, on topic, at that same point."),
     MetricSpec("harmful_refusal_rate", "harmful refusal", "high", "harmful", about="Harmful prompts refused."),
     MetricSpec("false_refusal_rate", "false refusal", "low", "benign", about="Benign prompts refused."),
@@ -54,7 +55,7 @@ METRICS = (
                about="Largest |cos(ΔW, R)| of any matrix at any step."),
     *_SHARES,
 )  # fmt: skip
-SUMMARY = (analysis.MATCHED, analysis.AREA, analysis.STEPS, analysis.REACHED, analysis.HELPFUL_MATCHED)
+SUMMARY = (summaries.MATCHED, summaries.AREA, summaries.STEPS, summaries.REACHED, summaries.HELPFUL_MATCHED)
 END = ("harmful_refusal_rate", "false_refusal_rate", "over_refusal_rate", "helpful_rate", "attack_loss", "benign_loss")
 SHOWN = ("vanilla", "factor_gradient", "delta", "left", "random_left")
 SLOWER = ("vanilla", "left", "shrunk", "half_lr", "quarter_lr", "random_left")
@@ -76,18 +77,17 @@ CONFOUNDED = "The arms' budgets are unequal, as in the original: nothing can be 
 
 def results(preset: str, seeds: Sequence[int], arms: Mapping[str, list[Trajectory]], equal: bool) -> Results:
     """Everything the judged trajectories say, in the shape of results.json."""
-    sha256 = analysis.claims()[2]
     compared, hypotheses = analysis.comparisons(arms, equal)
     return Results(
         study="orth-refusal",
         preset=preset,
         seeds=tuple(seeds),
         versions=versions(),
-        hypotheses_sha256=sha256,
-        measurements=tuple(analysis.measurements(arms)),
+        hypotheses_sha256=claims.read("orth_refusal").sha256,
+        measurements=tuple(measured.measurements(arms)),
         comparisons=tuple(compared),
         agreements=tuple(analysis.agreements(arms)),
-        hypotheses=tuple(hypotheses),
+        hypotheses=hypotheses,
     )
 
 
@@ -95,7 +95,7 @@ def headline(found: Results) -> str:
     """Whether any projection was shown to beat its random control on the primary summary, in words."""
     hits, seen = [], 0
     for arm, control in CONTROL_OF.items():
-        c = found.comparison(analysis.MATCHED, control, arm)
+        c = found.comparison(summaries.MATCHED, control, arm)
         if c is not None and c.low is not None:
             seen += 1
             if c.low > 0:
@@ -111,14 +111,14 @@ def headline(found: Results) -> str:
 def spec(found: Results) -> ReportSpec:
     """The study's report, with what this run did not do said as such."""
     present = set(found.subjects)
-    ran = [s.key for s in SUBJECTS if s.key in present]
+    ran = tuple(s.key for s in SUBJECTS if s.key in present)
     attacks = tuple(a for a in MAIN if a in present)
     controls = tuple(a for a in CONTROLS if a in present)
     confounded = any("confounded" in h.because for h in found.hypotheses)
     figures = [
         FigureSpec("trajectory", "trajectory", "Refusals along the attack", ("harmful_refusal_rate",), SHOWN, "step"),
         FigureSpec("matched", "trajectory", "Refusals where attacks have learned equally well",
-                   ("harmful_refusal_rate",), SHOWN, analysis.FALL),
+                   ("harmful_refusal_rate",), SHOWN, measured.FALL),
         FigureSpec("cosine", "trajectory", "How much of the refusal change the attack undoes",
                    ("cosine_to_refusal",), SHOWN, "step"),
         FigureSpec("loss", "trajectory", "Held-out attack loss", ("attack_loss",), SHOWN, "step"),
@@ -130,7 +130,6 @@ def spec(found: Results) -> ReportSpec:
             FigureSpec("defences", "trajectory", "Against other defences", ("harmful_refusal_rate",), DEFENCES, "step"),
         ]
     never = tuple(f"{s.label}: {s.about}" for s in SUBJECTS if s.key not in present)
-    measured = tuple(ran)
     return ReportSpec(
         title="Keeping an attack out of a refusal direction",
         question="Which projection, in which space, buys how many steps of attack, at what cost in usefulness?",
@@ -139,12 +138,12 @@ def spec(found: Results) -> ReportSpec:
         tables=(
             TableSpec("At matched attack loss", SUMMARY, attacks),
             *((TableSpec("Controls and defences at matched attack loss", SUMMARY, controls),) if controls else ()),
-            TableSpec("At the attack's end", END, measured),
+            TableSpec("At the attack's end", END, ran),
             *(
                 TableSpec(
                     f"What the replies to {kind} prompts are at the end",
                     tuple(metric_name(kind, label) for label in LABELS),
-                    measured,
+                    ran,
                 )
                 for kind in KINDS
             ),
@@ -153,7 +152,7 @@ def spec(found: Results) -> ReportSpec:
         comparisons=tuple(
             ComparisonSpec(metric, a, b)
             for a, b in analysis.CONTRASTS
-            for metric in (analysis.MATCHED, analysis.AREA)
+            for metric in (summaries.MATCHED, summaries.AREA)
             if {a, b} <= present
         ),
         figures=tuple(figures),
