@@ -57,6 +57,9 @@ CATALOGUE: dict[str, Architecture] = {
     "meta-llama/Llama-3.1-8B-Instruct": Architecture(
         32, 4096, 14336, 32, 8, 128, 128256, tied=False, gated_access=True
     ),
+    "meta-llama/Llama-3.1-70B-Instruct": Architecture(
+        80, 8192, 28672, 64, 8, 128, 128256, tied=False, gated_access=True
+    ),
     "meta-llama/Llama-2-7b-chat-hf": Architecture(32, 4096, 11008, 32, 32, 128, 32000, tied=False, gated_access=True),
     "Qwen/Qwen3-0.6B": Architecture(28, 1024, 3072, 16, 8, 128, 151936, tied=True),
     "google/gemma-2b-it": Architecture(18, 2048, 16384, 8, 1, 256, 256000, tied=True, gated_access=True),
@@ -65,8 +68,9 @@ CATALOGUE: dict[str, Architecture] = {
 }
 """By hub id; the organism and folders are read from their config.json instead."""
 
-_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "auto": 2.0}
-_NF4 = 4.127 / 8
+WIDTH = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "auto": 2.0}
+"""Bytes a weight by dtype."""
+NF4_BYTES = 4.127 / 8
 """Bytes a weight: 4 bits and a double-quantised scale (arXiv 2305.14314, section 3)."""
 
 
@@ -97,8 +101,8 @@ def adapter_parameters(shape: Architecture, lora: LoraSettings) -> int:
 
 def training_memory(shape: Architecture, model: ModelSettings, lora: LoraSettings, train: TrainSettings) -> Memory:
     """Estimated bytes for one process; the batch is taken at `max_length` tokens a row."""
-    dtype = _BYTES[model.dtype]
-    linear = shape.linear * (_NF4 if model.quantize == "nf4" else dtype)
+    dtype = WIDTH[model.dtype]
+    linear = shape.linear * (NF4_BYTES if model.quantize == "nf4" else dtype)
     adapter = adapter_parameters(shape, lora) * 16.0
     tokens = train.batch_size * train.max_length
     row = 2.0 * tokens * shape.hidden
