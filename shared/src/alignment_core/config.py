@@ -13,10 +13,23 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
 
 from alignment_core.errors import UserError, nearest
+
+FOR_KEY = {"for": "key"}
+"""Serialisation context of what goes into a step's key (`model_dump(context=FOR_KEY)`)."""
 
 
 class Settings(BaseModel):
@@ -124,6 +137,30 @@ class GenerateSettings(Settings):
     """Nucleus sampling (arXiv 1904.09751)."""
     candidates: int = Field(1, ge=1)
     """Replies to a prompt."""
+    endpoint: str | None = None
+    """Address of a vLLM or other OpenAI-compatible server that makes the replies, for example
+    `http://127.0.0.1:8000/v1`; `batch_size` is then how many calls are under way at once. None: made here."""
+    endpoint_model: str | None = None
+    """Name of the base model on that server; None: the only one it serves."""
+    endpoint_key_env: str | None = None
+    """Name of the environment variable that holds that server's API key (never the key itself)."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        address = urlsplit(value or "http://host")
+        if address.scheme not in ("http", "https") or not address.hostname or address.username or address.query:
+            raise ValueError("write an address such as http://127.0.0.1:8000/v1, without a key in it")
+        return value or None
+
+    @model_serializer(mode="wrap")
+    def _dump(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Settings of replies made here look as if there were no servers. In a step's key stands that a server made
+        the replies, but not where it is."""
+        out: dict[str, Any] = handler(self)
+        if self.endpoint is None:
+            return {key: value for key, value in out.items() if not key.startswith("endpoint")}
+        return out | ({"endpoint": "a server", "endpoint_key_env": None} if info.context == FOR_KEY else {})
 
 
 class EndpointSettings(Settings):

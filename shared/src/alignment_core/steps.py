@@ -18,19 +18,22 @@ from typing import Any
 from pydantic import BaseModel
 
 from alignment_core import io
+from alignment_core.config import FOR_KEY
 from alignment_core.errors import UserError
 
 _STALE = re.compile(r"\..+\.\d+\.tmp")
 
 
-def plain(value: Any) -> Any:
-    """`value` as JSON data: settings dumped, paths as text, tuples as lists, dictionaries with string keys."""
+def plain(value: Any, context: Mapping[str, str] | None = None) -> Any:
+    """`value` as JSON data: settings dumped, paths as text, tuples as lists, dictionaries with string keys.
+
+    With `FOR_KEY` as the context settings leave out what decides nothing, such as a server's address."""
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
+        return value.model_dump(mode="json", context=context)
     if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): plain(v, context) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
+        return [plain(v, context) for v in value]
     if isinstance(value, Path):
         return value.as_posix()
     return value
@@ -51,7 +54,7 @@ class Step:
 
 def step_key(name: str, version: int, settings: Any, seed: int | None, reads: Sequence[Step], identity: Any) -> str:
     """First 12 hex digits of the sha256 over all that decides a step's content."""
-    parts = [name, version, plain(settings), seed, [[s.name, s.key] for s in reads], plain(identity)]
+    parts = [name, version, plain(settings, FOR_KEY), seed, [[s.name, s.key] for s in reads], plain(identity, FOR_KEY)]
     return hashlib.sha256(io.canonical(parts).encode()).hexdigest()[:12]
 
 

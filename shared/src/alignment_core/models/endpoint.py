@@ -16,10 +16,10 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
@@ -33,6 +33,7 @@ from alignment_core.records import Message
 log = logging.getLogger("alignment_core")
 
 Why = Literal["deadline", "connection", "status", "too_large", "not_json", "no_text", "not_asked"]
+T = TypeVar("T")
 _RETRY_STATUS = (408, 409, 425, 429)
 
 
@@ -168,34 +169,44 @@ class Endpoint:
         return "".join(c if c.isprintable() else " " for c in text[:200]).strip()
 
     async def call(self, messages: Sequence[Message], max_tokens: int | None = None) -> Reply | Failure:
-        """One call, ended by its deadline at the latest."""
+        """One call of the chat route, ended by its deadline at the latest."""
         begun = time.perf_counter()
+        body = _body(messages, self.settings) | ({self.settings.tokens_field: max_tokens} if max_tokens else {})
+        outcome = await self.request("/chat/completions", body, _read)
+        return replace(outcome, seconds=time.perf_counter() - begun)
+
+    async def request(
+        self, path: str, body: dict[str, Any] | None, read: Callable[[bytes], T | Failure]
+    ) -> T | Failure:
+        """POST of `body` (GET where it is None) to a path under the address, with attempts until the deadline at the
+        latest; `read` makes of a whole response's bytes what is wanted, or a failure."""
         settings, last = self.settings, None
         end = asyncio.get_running_loop().time() + settings.deadline
-        body = _body(messages, settings) | ({settings.tokens_field: max_tokens} if max_tokens else {})
-        outcome: Reply | Failure
         try:
             async with asyncio.timeout_at(end):
                 for attempt in range(settings.attempts):
-                    outcome = last = await self._attempt(body)
-                    if isinstance(outcome, Reply) or not outcome.retry or attempt + 1 == settings.attempts:
-                        break
-                    wait = settings.backoff * 2**attempt if outcome.wait is None else outcome.wait
-                    if asyncio.get_running_loop().time() + wait >= end:
+                    outcome = await self._attempt(path, body, read)
+                    if not isinstance(outcome, Failure):
+                        return outcome
+                    last = outcome
+                    wait = settings.backoff * 2**attempt if last.wait is None else last.wait
+                    enough = not last.retry or attempt + 1 == settings.attempts
+                    if enough or asyncio.get_running_loop().time() + wait >= end:
                         break
                     await asyncio.sleep(wait)
         except TimeoutError:
-            before = f", before that: {last.reason}" if isinstance(last, Failure) else ""
-            outcome = Failure("deadline", f"no whole reply within {settings.deadline:g} s{before}")
-        seconds = time.perf_counter() - begun
-        if isinstance(outcome, Reply):
-            return Reply(outcome.text, seconds)
-        return Failure(outcome.why, outcome.reason, outcome.status, seconds=seconds)
+            before = f", before that: {last.reason}" if last else ""
+            return Failure("deadline", f"no whole reply within {settings.deadline:g} s{before}")
+        assert last is not None  # at least one attempt was made
+        return last
 
-    async def _attempt(self, body: dict[str, Any]) -> Reply | Failure:
+    async def _attempt(
+        self, path: str, body: dict[str, Any] | None, read: Callable[[bytes], T | Failure]
+    ) -> T | Failure:
+        raw = httpx2.Response
         try:
-            raw = await self._client.chat.completions.with_raw_response.create(**body)
-            content = raw.http_response.content
+            sent = self._client.post(path, cast_to=raw, body=body) if body else self._client.get(path, cast_to=raw)
+            content = (await sent).content
         except openai.APIStatusError as error:
             status = error.status_code
             retry = status >= 500 or status in _RETRY_STATUS
@@ -208,7 +219,7 @@ class Endpoint:
             return Failure("connection", f"{type(cause).__name__}: {self._clean(str(cause))}", retry=True)
         except httpx2.HTTPError as error:
             return Failure("connection", f"{type(error).__name__}: {self._clean(str(error))}", retry=True)
-        return _read(content)
+        return read(content)
 
 
 def _read(content: bytes) -> Reply | Failure:
@@ -235,8 +246,12 @@ def check(settings: EndpointSettings) -> None:
     """Health check: one tiny completion. A server can hang while its model list still answers, so nothing less will
     do. `UserError` says what is wrong and what would work."""
     outcome = asyncio.run(_check(settings))
-    if isinstance(outcome, Reply) or outcome.why == "no_text":
-        return
+    if isinstance(outcome, Failure) and outcome.why != "no_text":
+        raise unusable(settings, settings.model, outcome)
+
+
+def unusable(settings: EndpointSettings, model: str, outcome: Failure) -> UserError:
+    """The error that says in one line why a server does not do, and what would."""
     key = f"the key in {settings.api_key_env}" if settings.api_key_env else "a call without a key (set api_key_env)"
     advice = {
         401: f"it does not accept {key}",
@@ -244,7 +259,7 @@ def check(settings: EndpointSettings) -> None:
         404: "no such path or model; base_url usually ends in /v1",
         429: "it is over its rate limit or quota; try later or lower concurrency",
     }.get(outcome.status or 0, "start the server, or mend base_url and model")
-    raise UserError(f"endpoint {settings.base_url}, model {settings.model}: {outcome.reason}; {advice}")
+    return UserError(f"endpoint {settings.base_url}, model {model}: {outcome.reason}; {advice}")
 
 
 def ask(requests: Sequence[Sequence[Message]], settings: EndpointSettings, file: Path) -> list[Reply | Failure]:
