@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from alignment_core.reporting import figures, picture
+from alignment_core.reporting import figures, lettering, picture
 from alignment_core.reporting.results import Measurement, Results
 from alignment_core.reporting.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec
 
@@ -63,7 +63,7 @@ def test_categories_are_ordered_and_steps_are_on_the_axis() -> None:
     assert by_category is not None
     assert along is not None
     assert {"x", "y", "Base", "Tuned"} <= set(texts(by_category[0]))
-    assert {"0", "1", "2", "128", " Base", " Tuned"} <= set(texts(along[0]))
+    assert {"0", "1", "2", "128", "Base", "Tuned"} <= set(texts(along[0]))
 
 
 def test_the_same_results_give_the_same_bytes_and_touch_no_settings(tmp_path: Path) -> None:
@@ -118,6 +118,6 @@ def test_every_colour_has_a_dark_twin_and_reads_as_text() -> None:
 
 
 def test_labels_that_would_overlap_are_pushed_apart_in_order() -> None:
-    placed = figures._spread([0.50, 0.51, 0.9], 0.1)
+    placed = lettering.spread([0.50, 0.51, 0.9], 0.1)
     assert placed == pytest.approx([0.455, 0.555, 0.9])
-    assert figures._spread([0.0, 0.0, 0.3], 0.1, floor=0.01) == pytest.approx([0.01, 0.11, 0.3])
+    assert lettering.spread([0.0, 0.0, 0.3], 0.1, floor=0.01) == pytest.approx([0.01, 0.11, 0.3])

@@ -16,7 +16,7 @@ import pytest
 
 from alignment_core import io
 from alignment_core.records import Completion, Verdict
-from alignment_core.reporting import page, prose, replies, sheet
+from alignment_core.reporting import joint, page, prose, replies, sheet
 from alignment_core.reporting.results import Agreement, Comparison, Hypothesis, Measurement, Results
 from alignment_core.reporting.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec, TextTable
 from alignment_core.reporting.text import for_html
@@ -227,9 +227,9 @@ def test_joint_page_is_inert_and_links_to_each_run(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "drift" / 'a"b'
     folder.mkdir(parents=True)
     (folder / "report.html").write_text("x")
-    runs = [page.JointRun(folder, found(a), spec(a)) for a in (ATTACKS[0], "other")]
-    runs.append(page.JointRun(tmp_path / "tiny", found("other"), spec("other")))
-    text = page.joint(runs, tmp_path / "runs" / "report.html")
+    runs = [joint.JointRun(folder, found(a), spec(a)) for a in (ATTACKS[0], "other")]
+    runs.append(joint.JointRun(tmp_path / "tiny", found("other"), spec("other")))
+    text = joint.render(runs, tmp_path / "runs" / "report.html")
     read = Reader(text)
     assert set(read.tags) <= ALLOWED
     assert "drift/a&quot;b/report.html" in text
@@ -295,7 +295,7 @@ def test_a_run_folder_gets_all_its_outputs_twice_the_same(tmp_path: Path) -> Non
     page.write(tmp_path, results, spec())
     assert first == [(tmp_path / n).read_bytes() for n in names]
     text = first[0].decode()
-    for shown in ("61.2 s", "two cores", "The model is organism", "Sure.", "Stage A"):
+    for shown in ("61.2 s", "two cores", "The model is the embedded organism", "Sure.", "Stage A"):
         assert shown in text
     assert len(first[3].splitlines()) == 1 + 12  # the verdicts of the judge that the settings name
     assert "![Stage A](figures/states.png)" in first[1].decode()

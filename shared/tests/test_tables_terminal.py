@@ -93,10 +93,10 @@ Four states
 
 Differences
 
- difference                paired interval       p   p adjusted                              n   reading
- ───────────────────────────────────────────────────────────────────────────────────────────────────────────
- Stage A − Baseline   -0.35 [-0.42, -0.28]   <.001        0.002   n=200, 100 clusters, 2 seeds   primary
- harmful refusal        crossed, over runs                                                       significant
+ difference                   paired interval       p   p adjusted                            n   reading
+ ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+ Stage A − Baseline   -0.350 [-0.420, -0.280]   <.001        0.002       n=200, 100 clusters, 2   primary
+ harmful refusal           crossed, over runs                                             seeds   significant
 
 p adjusted: Holm over the primary tests named before the run; everything else is exploratory. Exploratory
 differences in the report: 1.
@@ -116,7 +116,7 @@ def test_primaries_come_first_and_no_difference_says_what_n_could_show() -> None
     grid = tables.comparisons(sample(), SPEC)
     assert [row[0].text for row in grid.rows] == ["Stage A − Baseline", "DPO − Stage A"]
     assert grid.rows[0][5].under == "significant"
-    assert grid.rows[1][5].under == "not significant; smallest difference this n could show: 0.06"
+    assert grid.rows[1][5].under == "not significant; smallest difference this n could show: 0.058"
 
 
 def test_with_a_margin_the_test_is_against_the_margin() -> None:

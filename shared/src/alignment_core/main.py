@@ -161,7 +161,7 @@ def report(folder: Annotated[Path, typer.Argument(help="A folder with runs in it
     """One page over every finished run under FOLDER: FOLDER/report.html."""
     from alignment_core import io
     from alignment_core.commands.launch import installed, report_spec
-    from alignment_core.reporting import page, results
+    from alignment_core.reporting import joint, results
     from alignment_core.reporting.text import visible
 
     found = sorted(p for p in folder.glob("**/results.json") if "steps" not in p.relative_to(folder).parts)
@@ -170,13 +170,13 @@ def report(folder: Annotated[Path, typer.Argument(help="A folder with runs in it
     runs = []
     for path in found:
         run = results.read(path)
-        runs.append(page.JointRun(path.parent, run, report_spec(installed(run.study), run)))
+        runs.append(joint.JointRun(path.parent, run, report_spec(installed(run.study), run)))
         typer.echo(
             visible(
                 f"{path.parent.relative_to(folder).as_posix()}: {run.study}, seeds {', '.join(map(str, run.seeds))}"
             )
         )
-    io.write_text(folder / "report.html", page.joint(runs, folder / "report.html"))
+    io.write_text(folder / "report.html", joint.render(runs, folder / "report.html"))
     typer.echo(f"report: {folder / 'report.html'}")
 
 

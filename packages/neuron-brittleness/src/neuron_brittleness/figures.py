@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from alignment_core.reporting import figures
-from alignment_core.reporting.figures import INK, PALETTE
+from alignment_core.reporting.lettering import INK, PALETTE
 from neuron_brittleness.collect import Found
 
 NAME = "drift_distributions"

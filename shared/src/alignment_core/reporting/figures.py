@@ -1,9 +1,9 @@
 """Figures from results.json: SVG for the page and for print, PNG for everything else.
 
-Three pictures: rates of every state with their intervals, rates by category, and trajectories with bands. Each point
-is one measurement as it stands in results.json; nothing is computed here. matplotlib is imported when a figure is
-drawn, through its objects: no global state of pyplot. The same results give the same bytes. Colours are told apart by
-people with any colour vision, and each comes with a marker of its own.
+Three pictures: figures of every state with their intervals, rates by category, and trajectories with bands. Each point
+is one measurement as it stands in results.json; where a category has figures of single seeds only, all are drawn, and
+their mean. matplotlib is imported when a figure is drawn, through its objects: no global state of pyplot. The same
+results give the same bytes.
 """
 
 from __future__ import annotations
@@ -12,21 +12,24 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from alignment_core import io
+from alignment_core.reporting.lettering import (
+    INK,
+    MARKERS,
+    PALETTE,
+    QUIET,
+    RULE,
+    Point,
+    error,
+    label,
+    right_labels,
+    write_values,
+)
 from alignment_core.reporting.results import Measurement, Results
 from alignment_core.reporting.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec
-from alignment_core.reporting.text import visible
-
-INK, QUIET, RULE = "#1f2328", "#59636e", "#d5dae0"
-PALETTE = ("#0067a5", "#b84a00", "#007a5a", "#a2457f", "#866500", "#4d5b6a")
-"""Readable as text on white (contrast 4.5 or more)."""
-MARKERS = ("o", "s", "D", "^", "v", "P")
-LONGEST = 34
-"""Characters of a label; longer ones are cut."""
 
 _STYLE: dict[str, Any] = {
     "font.family": ["DejaVu Sans"],
@@ -55,12 +58,6 @@ _STYLE: dict[str, Any] = {
 }
 
 
-def label(text: str, longest: int = LONGEST) -> str:
-    """A name as a figure shows it: escaped, and cut where it is too long."""
-    shown = visible(text)
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
-
-
 @contextmanager
 def _styled() -> Iterator[None]:
     """Our settings for one drawing; a letter the font lacks is drawn as a box, which is no reason to stop."""
@@ -81,37 +78,15 @@ def _canvas(width: float, height: float) -> tuple[Any, Any]:
     return figure, figure.add_subplot()
 
 
-def _spread(wanted: Sequence[float], gap: float, floor: float = float("-inf")) -> list[float]:
-    """Positions at least `gap` apart and not under `floor`, in the order of `wanted` and near to it: for labels."""
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    placed = [wanted[i] for i in order]
-    for _ in range(200):
-        short = [max(0.0, gap - (b - a)) for a, b in pairwise(placed)]
-        if max(short, default=0.0) < 1e-9:
-            break
-        for i, missing in enumerate(short):
-            placed[i] -= missing / 2
-            placed[i + 1] += missing / 2
-    for i in range(len(placed)):
-        placed[i] = max(placed[i], floor if i == 0 else placed[i - 1] + gap - 1e-9)
-    out = [0.0] * len(wanted)
-    for i, position in zip(order, placed, strict=True):
-        out[i] = position
-    return out
-
-
-def _error(m: Measurement, value: float) -> tuple[float, float]:
-    """How far the interval reaches below and above the point."""
-    low = value if m.low is None else m.low
-    high = value if m.high is None else m.high
-    return max(0.0, value - low), max(0.0, high - value)
-
-
 def _rate_axis(ax: Any) -> None:
     ax.set_ylim(-0.02, 1.02)
     ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".50", ".75", "1"])
-    ax.grid(axis="y")
-    ax.spines["left"].set_visible(False)
+
+
+def _score_axis(ax: Any) -> None:
+    """The data's own range, with room for the figures beside the points."""
+    low, high = ax.get_ylim()
+    ax.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
 
 
 def _states(results: Results, spec: ReportSpec, figure: FigureSpec) -> Any | None:
@@ -120,8 +95,8 @@ def _states(results: Results, spec: ReportSpec, figure: FigureSpec) -> Any | Non
     if not subjects or not metrics:
         return None
     drawn, ax = _canvas(max(6.2, 1.35 * len(subjects) + 2.6), 3.9)
-    ends: list[tuple[float, int]] = []
-    written: list[list[tuple[float, float, float, int]]] = [[] for _ in subjects]
+    ends: list[tuple[float, float, int]] = []
+    columns: list[list[Point]] = [[] for _ in subjects]
     for k, metric in enumerate(metrics):
         offset = (k - (len(metrics) - 1) / 2) * 0.1
         points = [(i, m) for i, s in enumerate(subjects) if (m := _point(results, metric, s)) is not None]
@@ -132,31 +107,25 @@ def _states(results: Results, spec: ReportSpec, figure: FigureSpec) -> Any | Non
             seeds = [one for one in results.over_seeds(metric.key, subjects[i].key) if one is not m]
             _one_state(ax, i + offset, float(m.value or 0), m, seeds, k)
         values = [float(m.value or 0) for _, m in points]
-        for place, (i, _) in enumerate(points):
+        for place, (i, m) in enumerate(points):
             after = values[place + 1] if figure.ordered and place + 1 < len(values) else None
-            written[i].append((_beside(values[place], after), i + offset + 0.06, values[place], k))
-        ends += [(values[-1], k)] if points else []
-    for column in written:
-        heights = _spread([height for height, *_ in column], 0.052, floor=0.012)
-        for (_, x, value, k), height in zip(column, heights, strict=True):
-            # A near point of another series stands where the figure would: then beyond that point.
-            x = max(other_x for _, other_x, other, _ in column if other_x >= x and abs(other - value) < 0.09)
-            ax.text(x, height, f"{value:.2f}", color=PALETTE[k % 6], va="center", fontsize=8.5)
+            columns[i].append(Point(i + offset, values[place], after, m, k, metric.digits))
+        ends += [(len(subjects) - 0.5, values[-1], k)] if points else []
+    if all(m.rate for m in metrics):
+        _rate_axis(ax)
+    else:
+        _score_axis(ax)
+    for column in columns:
+        write_values(ax, column)
+    ax.set_xlim(-0.5, len(subjects) - 0.5)
     if len(metrics) > 1:
-        _right_labels(ax, ends, [m.label for m in metrics], len(subjects) - 0.42, 0.075)
+        right_labels(ax, ends, [m.label for m in metrics])
     else:
         ax.set_ylabel(label(metrics[0].label, 60))
-    ax.set_xlim(-0.5, len(subjects) - 0.5)
     ax.set_xticks(range(len(subjects)), [label(s.label, 18) for s in subjects])
-    _rate_axis(ax)
+    ax.grid(True, axis="y")
+    ax.spines["left"].set_visible(False)
     return drawn
-
-
-def _beside(value: float, after: float | None) -> float:
-    """Height of a point's figure: away from the line that leaves the point to the right."""
-    if after is None:
-        return max(value, 0.012)
-    return max(value - 0.035 if after > value + 0.02 else value + 0.035, 0.012)
 
 
 def _one_state(ax: Any, x: float, value: float, m: Measurement, seeds: Sequence[Measurement], k: int) -> None:
@@ -164,19 +133,9 @@ def _one_state(ax: Any, x: float, value: float, m: Measurement, seeds: Sequence[
     color = PALETTE[k % 6]
     found = [one.value for one in seeds if one.value is not None]
     ax.plot([x - 0.045] * len(found), found, "o", color=color, alpha=0.35, markersize=2.6, mew=0, zorder=2)
-    below, above = _error(m, value)
+    below, above = error(m, value)
     ax.errorbar(x, value, [[below], [above]], color=color, linewidth=1.7, zorder=3)
     ax.plot(x, value, MARKERS[k % 6], color=color, markersize=6, mec="#ffffff", mew=0.6, zorder=4)
-
-
-def _right_labels(ax: Any, ends: Sequence[tuple[float, int]], names: Sequence[str], x: float, gap: float) -> None:
-    """Each series' name at its right end, in its colour; near ends are pushed apart."""
-    low, high = ax.get_ylim()
-    for (_, k), height in zip(ends, _spread([v for v, _ in ends], gap), strict=True):
-        inside = min(max(height, low), high)
-        ax.text(
-            x, inside, label(names[k]), color=PALETTE[k % 6], va="center", fontweight="bold", fontsize=9, clip_on=False
-        )
 
 
 def _point(results: Results, metric: MetricSpec, subject: SubjectSpec) -> Measurement | None:
@@ -194,24 +153,19 @@ def _categories(results: Results, spec: ReportSpec, figure: FigureSpec) -> Any |
     """Categories down, one point a subject with its interval; ordered by the first subject's value."""
     subjects, metrics = _chosen(results, spec, figure)
     axis, metric = figure.axis, metrics[0].key
-    placed = {s.key: {str(m.at[axis]): m for m in results.along(metric, s.key, axis)} for s in subjects}
+    placed = {s.key: _by_place(results, metric, s.key, axis) for s in subjects}
     subjects = [s for s in subjects if placed[s.key]]
     if not subjects:
         return None
     first = placed[subjects[0].key]
-    names = sorted({c for s in subjects for c in placed[s.key]}, key=lambda c: (_value(first.get(c)), c))
+    names = sorted({c for s in subjects for c in placed[s.key]}, key=lambda c: (_middle(first.get(c, ())), c))
     drawn, ax = _canvas(6.8, 0.9 + 0.44 * len(names))
     step = 0.62 / max(len(subjects), 2)
     for k, subject in enumerate(subjects):
         offset = ((len(subjects) - 1) / 2 - k) * step
         for row, name in enumerate(names):
-            m = placed[subject.key].get(name)
-            if m is None or m.value is None:
-                continue
-            below, above = _error(m, m.value)
-            y = row + offset
-            ax.errorbar(m.value, y, xerr=[[below], [above]], color=PALETTE[k % 6], linewidth=1.2, alpha=0.55, zorder=2)
-            ax.plot(m.value, y, MARKERS[k % 6], color=PALETTE[k % 6], markersize=5, mec="#ffffff", mew=0.7, zorder=3)
+            if found := placed[subject.key].get(name):
+                _one_category(ax, row + offset, found, k)
     for row in range(1, len(names)):
         ax.axhline(row - 0.5, color="#e9ecef", linewidth=0.8, zorder=0)
     ax.set_yticks(range(len(names)), [label(n) for n in names])
@@ -219,11 +173,34 @@ def _categories(results: Results, spec: ReportSpec, figure: FigureSpec) -> Any |
     ax.set_ylim(-0.6, len(names) - 0.4)
     ax.set_xlim(-0.02, 1.02)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".50", ".75", "1"])
-    ax.grid(axis="x")
+    ax.grid(True, axis="x")
     ax.spines["left"].set_visible(False)
     ax.set_xlabel(label(metrics[0].label, 80))
     _legend(ax, subjects)
     return drawn
+
+
+def _by_place(results: Results, metric: str, subject: str, axis: str) -> dict[str, list[Measurement]]:
+    """The figure at each place, over the seeds; where there is none, those of the single seeds."""
+    found = results.along(metric, subject, axis)
+    each = [found] if found else [results.along(metric, subject, axis, seed) for seed in results.seeds]
+    out: dict[str, list[Measurement]] = {}
+    for m in (m for one in each for m in one if m.value is not None):
+        out.setdefault(str(m.at[axis]), []).append(m)
+    return out
+
+
+def _one_category(ax: Any, y: float, found: Sequence[Measurement], k: int) -> None:
+    """A figure with its interval; of several seeds each seed's point, and their mean over the range they span."""
+    values, color = [float(m.value or 0) for m in found], PALETTE[k % 6]
+    middle = sum(values) / len(values)
+    if len(found) > 1:
+        ax.plot([min(values), max(values)], [y, y], color=color, linewidth=1.2, alpha=0.55, zorder=2)
+        ax.plot(values, [y] * len(values), "o", color=color, alpha=0.35, markersize=2.6, mew=0, zorder=2)
+    else:
+        below, above = error(found[0], middle)
+        ax.errorbar(middle, y, xerr=[[below], [above]], color=color, linewidth=1.2, alpha=0.55, zorder=2)
+    ax.plot(middle, y, MARKERS[k % 6], color=color, markersize=5, mec="#ffffff", mew=0.7, zorder=3)
 
 
 def _legend(ax: Any, subjects: Sequence[SubjectSpec]) -> None:
@@ -247,15 +224,15 @@ def _legend(ax: Any, subjects: Sequence[SubjectSpec]) -> None:
     )
 
 
-def _value(m: Measurement | None) -> float:
-    return -1.0 if m is None or m.value is None else m.value
+def _middle(found: Sequence[Measurement]) -> float:
+    return sum(float(m.value or 0) for m in found) / len(found) if found else -1.0
 
 
 def _trajectory(results: Results, spec: ReportSpec, figure: FigureSpec) -> Any | None:
     """A quantity along `axis` (a number), one line a subject, the interval as a band, names at the right ends."""
     subjects, metrics = _chosen(results, spec, figure)
     drawn, ax = _canvas(7.2, 3.9)
-    ends: list[tuple[float, int]] = []
+    ends: list[tuple[float, float, int]] = []
     steps: set[float] = set()
     for k, subject in enumerate(subjects):
         found = results.along(metrics[0].key, subject.key, figure.axis)
@@ -264,22 +241,21 @@ def _trajectory(results: Results, spec: ReportSpec, figure: FigureSpec) -> Any |
         if not path:
             continue
         x, values = [p for p, _ in path], [float(m.value or 0) for _, m in path]
-        lows = [v - _error(m, v)[0] for (_, m), v in zip(path, values, strict=True)]
-        highs = [v + _error(m, v)[1] for (_, m), v in zip(path, values, strict=True)]
-        ax.fill_between(x, lows, highs, color=PALETTE[k % 6], alpha=0.15, linewidth=0, zorder=1)
+        lows = [v - error(m, v)[0] for (_, m), v in zip(path, values, strict=True)]
+        highs = [v + error(m, v)[1] for (_, m), v in zip(path, values, strict=True)]
+        ax.fill_between(x, lows, highs, color=PALETTE[k % 6], alpha=0.11, linewidth=0, zorder=1)
         ax.plot(x, values, "-", color=PALETTE[k % 6], linewidth=1.7, zorder=3)
         ax.plot(x, values, MARKERS[k % 6], color=PALETTE[k % 6], markersize=4.5, mec="#ffffff", mew=0.7, zorder=4)
-        ends.append((values[-1], k))
+        ends.append((x[-1], values[-1], k))
         steps |= set(x)
     if not ends:
         return None
     if metrics[0].rate:
         _rate_axis(ax)
-    ax.grid(axis="y")
+    ax.grid(True, axis="y")
     _step_axis(ax, sorted(steps))
-    low, high = ax.get_ylim()
-    _right_labels(ax, ends, [f" {s.label}" for s in subjects], ax.get_xlim()[1], 0.075 * (high - low))
-    ax.set_xlabel(label(figure.axis.replace("_", " "), 60))
+    right_labels(ax, ends, [s.label for s in subjects])
+    ax.set_xlabel(label(_AXES.get(figure.axis, figure.axis.replace("_", " ")), 60))
     ax.set_ylabel(label(metrics[0].label, 60))
     ax.spines["left"].set_visible(False)
     return drawn
@@ -301,9 +277,24 @@ def _step_axis(ax: Any, steps: Sequence[float]) -> None:
     else:
         span = steps[-1] - steps[0] or 1.0
         ax.set_xlim(steps[0] - 0.01 * span, steps[-1] + 0.01 * span)
+        if len(steps) <= 12 and all(s.is_integer() for s in steps):
+            ax.set_xticks(steps, [f"{s:g}" for s in steps])
 
 
+_AXES = {"step": "training step"}
 _DRAW = {"states": _states, "categories": _categories, "trajectory": _trajectory}
+
+
+def how_to_read(figure: FigureSpec, results: Results) -> str:
+    """What the points, bars and bands of a drawing are, in words."""
+    seeds = len(results.seeds)
+    over = f" over {seeds} training seeds" if seeds > 1 else ""
+    if figure.kind == "trajectory":
+        return f"Lines: figures{over}; bands: their 95% intervals, where there are any."
+    if figure.kind == "states":
+        return f"Marks: figures{over}; bars: their 95% intervals" + ("; faint dots: single seeds." if over else ".")
+    single = "; with dots, which are single seeds: the seeds' mean and range" if over else ""
+    return f"Marks: figures; bars: their 95% intervals{single}."
 
 
 def draw(results: Results, spec: ReportSpec, figure: FigureSpec) -> tuple[str, bytes] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from alignment_core.reporting.figures import INK, PALETTE, QUIET, RULE
+from alignment_core.reporting.lettering import INK, PALETTE, QUIET, RULE
 from alignment_core.reporting.text import for_html
 
 _STYLE_ATTRIBUTE = re.compile(r' style="([^"]*)"')

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment_core import io
+from alignment_core.reporting import figures as drawing
 from alignment_core.reporting import tables
 from alignment_core.reporting.results import Results
 from alignment_core.reporting.spec import ReportSpec
@@ -28,7 +29,7 @@ def markdown(
     for figure in spec.figures:
         if figures is not None and (figures / f"{figure.name}.png").exists():
             out += [f"![{md(figure.title)}]({figures.name}/{figure.name}.png)", ""]
-            out += [md(figure.caption), ""] if figure.caption else []
+            out += [md(" ".join(t for t in (figure.caption, drawing.how_to_read(figure, results)) if t)), ""]
     for grid in tables.all_grids(results, spec, seeds=True):
         out += [f"## {md(grid.title)}", "", *_rows(grid), ""]
         out += [md(grid.note), ""] if grid.note else []
@@ -89,7 +90,7 @@ def methods(results: Results, spec: ReportSpec, config: Mapping[str, Any]) -> st
     sentences += [s for s in (_model(config), *_training(config), _generation(config), _judges(config)) if s]
     seeds = ", ".join(map(str, results.seeds))
     sentences.append(f"Training seed{'s' if len(results.seeds) > 1 else ''}: {seeds}.")
-    methods_used = sorted({m.method for m in results.measurements})
+    methods_used = sorted({m.method for m in results.measurements if m.low is not None or m.high is not None})
     tests = sorted({f"{c.method} ({c.estimand})" for c in results.comparisons})
     if methods_used:
         sentences.append(f"Intervals are 95%: {', '.join(methods_used)}.")
@@ -114,13 +115,15 @@ def _model(config: Mapping[str, Any]) -> str:
     held = ", held in 4-bit NormalFloat" if model.get("quantize") == "nf4" else ""
     lora = _section(config, "lora")
     adapter = f"; LoRA of rank {lora['r']}, alpha {lora.get('alpha'):g}" if "r" in lora else ""
-    return f"The model is {model['name']}{revision}{held}{adapter}."
+    name = "the embedded organism" if model["name"] == "organism" else model["name"]
+    return f"The model is {name}{revision}{held}{adapter}."
 
 
 def _training(config: Mapping[str, Any]) -> Iterator[str]:
     for name, stage in config.items():
         if isinstance(stage, Mapping) and "lr" in stage and "batch_size" in stage:
-            length = f"{stage['max_steps']} steps" if stage.get("max_steps") else f"{stage.get('epochs'):g} epochs"
+            steps, epochs = stage.get("max_steps"), stage.get("epochs")
+            length = f"{steps} steps" if steps else f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
             batch = stage["batch_size"] * stage.get("accumulate", 1)
             beta = f", beta {stage['beta']:g}" if "beta" in stage else ""
             yield (

@@ -46,10 +46,13 @@ class Replies:
 def find(folder: Path, results: Results) -> tuple[list[Completion], list[Verdict]]:
     """The replies that the results name in their run folder, and what their judges said.
 
+    Of replies on a trajectory only those of the end are taken: the states' own figures, placed nowhere, name them.
     Verdicts stand in a `verdicts*.jsonl` of the replies' own step or of one that reads it; of several such steps the
     one with this run's settings counts. Both are empty where the folder has no replies (a record, for example).
     """
-    named = dict.fromkeys(m.completions for m in results.measurements if m.completions)
+    naming = [m for m in results.measurements if m.completions]
+    ends = [m for m in naming if not any(place is not None for place in m.at.values())]
+    named = dict.fromkeys(str(m.completions) for m in ends or naming)
     files = [folder / n for n in named if not Path(n).is_absolute() and ".." not in Path(n).parts]
     config = io.read_json(folder / "config.json") if (folder / "config.json").exists() else {}
     steps = [(p.parent, io.read_json(p)) for p in sorted(folder.glob("steps/*/step.json"))]
@@ -120,15 +123,27 @@ def html(replies: Replies, spec: ReportSpec, source: str = "") -> str:
         return ""
     seed = "" if replies.seed is None else f" Shown: training seed {replies.seed}."
     where = f" All of them are in {for_html(source)}." if source else ""
+    groups = [g for kind in KINDS for g in replies.prompts[kind]]
+    has = [_has(replies, g) for g in groups]
     lines = [
-        f"<p>The first judge's verdict stands beside each reply, and what decided it is marked.{seed}{where}</p>",
+        "<p>Beside each reply stand the first judge's verdict and the name of the rule that decided it; the words that "
+        "decided are marked. Prompts whose verdict differs between states (flips) come first."
+        f"{seed}{where}</p>",
         "<fieldset><legend>Show prompts with</legend>",
-        '<label><input type="radio" name="v" id="v-all" checked>any</label>',
-        *(f'<label><input type="radio" name="v" id="v-{f}">{f}</label>' for f in FILTERS),
+        f'<label><input type="radio" name="v" id="v-all" checked>any ({len(groups)})</label>',
+        *(
+            f'<label><input type="radio" name="v" id="v-{f}">{f} ({sum(f"has-{f}" in h for h in has)})</label>'
+            for f in FILTERS
+        ),
         "</fieldset>",
         *(line for kind in KINDS if replies.prompts[kind] for line in _kind(replies, spec, kind)),
     ]
     return "\n".join(lines)
+
+
+def _has(replies: Replies, group: Sequence[Completion]) -> set[str]:
+    """The classes by which a prompt is filtered: the labels among its replies, and whether they differ."""
+    return {f"has-{replies.label(c)}" for c in group} | ({"has-flips"} if flipped(replies, group) else set())
 
 
 def _kind(replies: Replies, spec: ReportSpec, kind: Kind) -> Iterator[str]:
@@ -150,10 +165,9 @@ def _kind(replies: Replies, spec: ReportSpec, kind: Kind) -> Iterator[str]:
 
 
 def _prompt(replies: Replies, spec: ReportSpec, kind: Kind, group: Sequence[Completion]) -> Iterator[str]:
-    has = {f"has-{replies.label(c)}" for c in group} | ({"has-flips"} if flipped(replies, group) else set())
     about = " · ".join(for_html(t) for t in (group[0].category, group[0].source) if t)
-    yield f'<article class="prompt {" ".join(sorted(has))}">'
-    yield f'<h4>{for_html(_cut(group[0].prompt), lines=True)} <span class="where">{about}</span></h4>'
+    yield f'<article class="prompt {" ".join(sorted(_has(replies, group)))}">'
+    yield f'<h3>{for_html(_cut(group[0].prompt), lines=True)} <span class="where">{about}</span></h3>'
     for c in group:
         yield _reply(replies, spec, c, folded=kind == "harmful")
     yield "</article>"

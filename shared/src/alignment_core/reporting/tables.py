@@ -61,15 +61,18 @@ def interval(m: Measurement | Comparison, digits: int = 2, *, signed: bool = Fal
     return f"{number(value, digits, signed=signed)} [{ends}]"
 
 
-def cell(m: Measurement | None, metric: MetricSpec) -> Cell:
-    """A measurement's cell."""
+def cell(m: Measurement | None, metric: MetricSpec, seeds: int = 0) -> Cell:
+    """A measurement's cell; with `seeds` an n that counts the training seeds says so."""
     if m is None:
         return Cell("not measured")
     n = "n/a" if m.n is None else str(m.n)
+    if m.seed is None and m.method == "t" and m.n == seeds > 1:
+        n += " seeds"
     return Cell(interval(m, metric.digits), f"n={n} ({m.missing} missing)", metric.kind, m.subject)
 
 
-def _with_arrow(metric: MetricSpec) -> str:
+def with_arrow(metric: MetricSpec) -> str:
+    """A metric's name with the way that is good."""
     return metric.label + {"high": " ↑", "low": " ↓", None: ""}[metric.better]
 
 
@@ -84,13 +87,21 @@ def _chosen(results: Results, spec: ReportSpec, table: TableSpec) -> tuple[list[
 def rates(results: Results, spec: ReportSpec, table: TableSpec) -> Grid:
     """Subjects down, metrics across: figures over the seeds, or of the only seed. What nothing measured is left out."""
     subjects, metrics = _chosen(results, spec, table)
+    found = {(s.key, m.key): results.headline(m.key, s.key) for s in subjects for m in metrics}
+    metrics = [m for m in metrics if any(found[s.key, m.key] for s in subjects)]
     rows = tuple(
-        (Cell(s.label), *(cell(results.headline(m.key, s.key), m) for m in metrics))
+        (Cell(s.label), *(_over_seeds(results, found[s.key, m.key], m, s) for m in metrics))
         for s in subjects
-        if any(results.headline(m.key, s.key) for m in metrics)
+        if any(found[s.key, m.key] for m in metrics)
     )
-    columns = ("", *(_with_arrow(m) for m in metrics))
+    columns = ("", *(with_arrow(m) for m in metrics))
     return Grid(table.title, columns, rows, table.note, (False, *(True for _ in metrics)))
+
+
+def _over_seeds(results: Results, m: Measurement | None, metric: MetricSpec, subject: SubjectSpec) -> Cell:
+    if m is None and results.over_seeds(metric.key, subject.key):
+        return Cell("see each seed")
+    return cell(m, metric, len(results.seeds))
 
 
 def each_seed(results: Results, spec: ReportSpec, table: TableSpec) -> Grid | None:
@@ -104,7 +115,7 @@ def each_seed(results: Results, spec: ReportSpec, table: TableSpec) -> Grid | No
             rows.append((Cell(subject.label), Cell(str(seed)), *cells))
     if len(results.seeds) < 2 or not rows:
         return None
-    columns = ("", "seed", *(_with_arrow(m) for m in metrics))
+    columns = ("", "seed", *(with_arrow(m) for m in metrics))
     return Grid(f"{table.title}: each seed", columns, tuple(rows), "", (False, True, *(True for _ in metrics)))
 
 
@@ -121,7 +132,7 @@ def reading(c: Comparison, digits: int = 2) -> str:
     """What a comparison says, in words: never "no difference" without what the n could have shown."""
     if c.margin is not None:
         said = {True: "shown", False: "not shown", None: "see its hypothesis"}[c.significant]
-        words = f"margin {number(c.margin, digits)}: {said}"
+        words = f"margin {c.margin:g}: {said}"
     elif c.significant is None:
         return "undefined"
     else:
@@ -141,6 +152,22 @@ def _rests_on(c: Comparison) -> str:
 
 
 _RANK = {"primary": 0, "control": 1, "exploratory": 2}
+_DIFFERENCES = ("difference", "paired interval", "p", "p adjusted", "n", "reading")
+ADJUSTED = "p adjusted: Holm over the primary tests named before the run; everything else is exploratory."
+
+
+def _difference(c: Comparison, spec: ReportSpec) -> tuple[Cell, ...]:
+    """One comparison's row, its role apart. A difference has a digit more than its metric: it is smaller."""
+    metric = spec.metric(c.metric)
+    digits = metric.digits + 1 if metric.rate else metric.digits
+    return (
+        Cell(f"{spec.subject(c.b).label} − {spec.subject(c.a).label}", metric.label),
+        Cell(interval(c, digits, signed=True), f"{c.method}, {c.estimand}"),
+        Cell(p_value(c.p)),
+        Cell(p_value(c.p_adjusted)),
+        Cell(_rests_on(c)),
+        Cell(reading(c, digits)),
+    )
 
 
 def comparisons(results: Results, spec: ReportSpec, *, exploratory: bool = True) -> Grid:
@@ -150,21 +177,25 @@ def comparisons(results: Results, spec: ReportSpec, *, exploratory: bool = True)
     left = 0 if exploratory or not named else len(shown) - len(named)
     rows = []
     for c in named if left else shown:
-        metric = spec.metric(c.metric)
-        rows.append(
-            (
-                Cell(f"{spec.subject(c.b).label} − {spec.subject(c.a).label}", metric.label),
-                Cell(interval(c, metric.digits, signed=True), f"{c.method}, {c.estimand}"),
-                Cell(p_value(c.p)),
-                Cell(p_value(c.p_adjusted)),
-                Cell(_rests_on(c)),
-                Cell(c.role, reading(c, metric.digits)),
-            )
-        )
-    columns = ("difference", "paired interval", "p", "p adjusted", "n", "reading")
-    note = "p adjusted: Holm over the primary tests named before the run; everything else is exploratory."
-    note += f" Exploratory differences in the report: {left}." if left else ""
-    return Grid("Differences", columns, tuple(rows), note, (False, True, True, True, True, False))
+        *figures, said = _difference(c, spec)
+        rows.append((*figures, Cell(c.role, said.text)))
+    note = ADJUSTED + (f" Exploratory differences in the report: {left}." if left else "")
+    return Grid("Differences", _DIFFERENCES, tuple(rows), note, (False, True, True, True, True, False))
+
+
+def by_role(results: Results, spec: ReportSpec) -> dict[str, Grid]:
+    """The same differences as one grid a role; the column of adjusted p-values stands where there is one."""
+    shown = shown_comparisons(results, spec)
+    grids = {}
+    for role in _RANK:
+        mine = [c for c in shown if c.role == role]
+        numeric = (False, True, True, True, True, False)
+        kept = [i for i in range(len(numeric)) if i != 3 or any(c.p_adjusted is not None for c in mine)]
+        rows = tuple(tuple(row[i] for i in kept) for row in (_difference(c, spec) for c in mine))
+        note = ADJUSTED if role == "primary" else ""
+        columns = tuple(_DIFFERENCES[i] for i in kept)
+        grids[role] = Grid(role, columns, rows, note, tuple(numeric[i] for i in kept))
+    return {role: grid for role, grid in grids.items() if grid.rows}
 
 
 def agreements(results: Results) -> Grid | None:
@@ -187,7 +218,7 @@ def other_judges(results: Results, spec: ReportSpec) -> list[Grid]:
         said = {(m.key, s.key): results.headline(m.key, s.key, {"judge": judge}) for m in metrics for s in subjects}
         kept = [m for m in metrics if any(said[m.key, s.key] for s in subjects)]
         rows = tuple((Cell(s.label), *(cell(said[m.key, s.key], m) for m in kept)) for s in subjects)
-        columns = ("", *(_with_arrow(m) for m in kept))
+        columns = ("", *(with_arrow(m) for m in kept))
         if kept:
             grids.append(Grid(f"The same replies by {judge}", columns, rows, "", (False, *(True for _ in kept))))
     return grids
