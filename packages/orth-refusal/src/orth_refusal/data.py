@@ -116,8 +116,7 @@ def build(config: DataConfig, folder: Path) -> DataReport:
 
 def told(config: DataConfig, folder: Path) -> None:
     """Build the data and say what each part got, what was left out, and which sets overlap."""
-    for line in build(config, folder).text().splitlines():
-        log.info("%s", line)
+    build(config, folder).tell(log)
 
 
 def _public(config: DataConfig, rejects: Rejects, report: DataReport) -> tuple[dict[str, list[Example]], list[Prompt]]:

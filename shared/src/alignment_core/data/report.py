@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -66,6 +67,23 @@ class DataReport:
         found = [{**row, "examples": tuple(tuple(e) for e in row["examples"])} for row in values["overlaps"]]
         values["overlaps"] = [Overlap(**row) for row in found]
         return cls(**values)
+
+    def tell(self, log: logging.Logger) -> None:
+        """All of it at level debug; how many rows there are as information, and what is amiss as warnings."""
+        for line in filter(None, self.text().splitlines()):
+            log.debug("%s", line)
+        log.info("rows: %s", ", ".join(f"{name.removesuffix('.jsonl')} {n}" for name, n in self.files.items()))
+        if self.short:
+            first = self.short[0]
+            log.warning(
+                "%d rows too few in %d places (the first: %s from %s, %d of %d); data_report.json lists them",
+                *(sum(s.short for s in self.short), len(self.short)),
+                *(first.part, first.source, first.got, first.wanted),
+            )
+        if self.rejects:
+            log.warning("%d rows rejected; rejects.jsonl says why", sum(self.rejects.values()))
+        for found in (o for o in self.overlaps if o.exact):
+            log.warning("%d prompts of %s stand word for word in %s", found.exact, found.a, found.b)
 
     def text(self) -> str:
         """The report for a terminal."""
