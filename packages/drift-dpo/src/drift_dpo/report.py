@@ -17,6 +17,8 @@ from alignment_core.reporting.spec import (
     SubjectSpec,
     TableSpec,
 )
+from alignment_core.reporting.tables import VERDICT_WORDS
+from alignment_core.reporting.text import number
 from drift_dpo import analysis, original
 from drift_dpo.metrics import Evaluation
 
@@ -130,13 +132,20 @@ def spec(found: Results) -> ReportSpec:
 
 
 def headline(found: Results) -> str:
-    """The four rates in a sentence, and which hypotheses were shown."""
-    rates = [found.headline("harmful_refusal_rate", state) for state in STATES]
-    path = " → ".join("n/a" if m is None or m.value is None else f"{m.value:.2f}" for m in rates)
-    shown = [h.name for h in found.hypotheses if h.verdict == "supported"]
-    rest = [h.name for h in found.hypotheses if h.verdict != "supported"]
-    verdicts = f"{', '.join(shown) or 'none'} shown" + (f"; {', '.join(rest)} not shown" if rest else "")
-    return f"Harmful refusals {path} (baseline, stage A, stage B, DPO): {verdicts}.{_sharpens(found)}"
+    """The four rates in a sentence, each with what its hypothesis says of it."""
+    decided = {h.name: VERDICT_WORDS[h.verdict] for h in found.hypotheses}
+    told = (
+        ("baseline", "in the baseline", "", ""),
+        ("stage_a", "after benign fine-tuning", "a fall", "H1"),
+        ("stage_b", "after safety fine-tuning", "a rise", "H2"),
+        ("dpo", "after DPO", "no loss", "H3"),
+    )
+    parts = []
+    for state, when, what, name in told:
+        m = found.headline("harmful_refusal_rate", state)
+        verdict = f" ({what}: {decided[name]})" if name in decided else ""
+        parts.append(f"{number(None if m is None else m.value)} {when}{verdict}")
+    return f"Harmful refusals: {', '.join(parts)}.{_sharpens(found)}"
 
 
 def _sharpens(found: Results) -> str:

@@ -12,6 +12,8 @@ from alignment_core.records import KINDS, LABELS
 from alignment_core.reporting import claims
 from alignment_core.reporting.results import Agreement, Measurement, Results
 from alignment_core.reporting.spec import ComparisonSpec, FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec
+from alignment_core.reporting.tables import VERDICT_WORDS
+from alignment_core.reporting.text import number
 from alignment_core.runs import Run, Step
 from alignment_core.stats.intervals import Interval, kappa, mean_interval
 from mini_cai import analysis, calibration, compare, original, training
@@ -69,7 +71,6 @@ METRICS = (
 MAIN = ("rubric_mean", "mean_score", "safe_rate", "harmful_refusal_rate", "false_refusal_rate", "over_refusal_rate")
 CRITIC = ("gold_exact", "gold_rank", "gold_pairs", "ways_rank", "self_consistency", "parse_rate")
 PLANTED = tuple(f"{f}_{k}" for f in ("structural", "persuasion") for k in ("shift", "flip_up", "flip_down"))
-SHARES = tuple(metric_name(k, label) for k in KINDS for label in LABELS)
 MODELS = ("baseline", "best", "random", "margin", "diverse", "revised")
 LIMITS = (
     "This is selection and fine-tuning (best-of-n, RAFT) against a constitution; only the arm Revised critiques and "
@@ -182,8 +183,8 @@ def _over_seeds(made: Sequence[Measurement]) -> list[Measurement]:
 def _revisions(step: Step) -> Iterator[Measurement]:
     rows = training.revisions(step.folder)
     last = max((r["round"] for r in rows), default=0)
-    for key, number in (("first_mean_score", 0), ("revised_mean_score", last)):
-        scores = [compare.nan(r["score"]) for r in rows if r["round"] == number]
+    for key, place in (("first_mean_score", 0), ("revised_mean_score", last)):
+        scores = [compare.nan(r["score"]) for r in rows if r["round"] == place]
         yield Measurement.of(key, "revisions", mean_interval(scores), seed=step.seed)
 
 
@@ -194,6 +195,23 @@ def _agreements(states: analysis.States) -> list[Agreement]:
     if not both:
         return []
     return [Agreement.of("judge", "rubric", kappa([a for a, _ in both], [b for _, b in both]))]
+
+
+def headline(found: Results) -> str:
+    """Whether the critic's choice makes better replies than chance and than none, and what it costs in refusals."""
+    metric = "rubric_mean" if "rubric_mean" in found.metrics else "mean_score"
+    judge = "rubric" if metric == "rubric_mean" else "judge"
+    means = [found.headline(metric, state) for state in ("best", "random", "baseline")]
+    best, random, baseline = (number(None if m is None else m.value) for m in means)
+    said = {h.name: VERDICT_WORDS[h.verdict] for h in found.hypotheses}
+    better = f"better than random: {said.get('H1', 'not run')}, than the baseline: {said.get('H2', 'not run')}"
+    refused = [found.headline("over_refusal_rate", state) for state in ("baseline", "best")]
+    before, after = (number(None if m is None else m.value) for m in refused)
+    return (
+        f"Tuned on what the critic likes best the {judge}'s mean is {best}, on random replies {random}, in the "
+        f"baseline {baseline} ({better}). Benign prompts are refused hardly more than before: "
+        f"{said.get('H3', 'not run')}; of borderline ones {after} are refused, before {before}."
+    )
 
 
 def spec(found: Results) -> ReportSpec:
@@ -221,6 +239,7 @@ def spec(found: Results) -> ReportSpec:
             FigureSpec("refusals", "states", "Refusals", main[-3:], models, ordered=False),
         ),
         originals=original.tables(),
+        headline=headline,
         limits=((ORGANISM, *LIMITS) if found.preset == "tiny" else LIMITS),
         never_run=(
             *(f"{s.label}: {s.about}" for s in SUBJECTS if s.key in MODELS and s.key not in present),
@@ -266,4 +285,6 @@ def _tables(found: Results, models: tuple[str, ...], main: tuple[str, ...], grad
     yield TableSpec("What was trained on", ("training_rows", "training_tokens"), tuned)
     if "revisions" in found.subjects:
         yield TableSpec("Critique and revise", ("first_mean_score", "revised_mean_score"), ("revisions",))
-    yield TableSpec("What the replies are", SHARES, models)
+    for kind in KINDS:
+        shares = tuple(metric_name(kind, label) for label in LABELS)
+        yield TableSpec(f"What the replies to {kind} prompts are", shares, models, terminal=False)

@@ -8,6 +8,7 @@ from alignment_core.environment import versions
 from alignment_core.reporting import claims
 from alignment_core.reporting.results import Results
 from alignment_core.reporting.spec import ComparisonSpec, FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec
+from alignment_core.reporting.tables import VERDICT_WORDS, interval
 from neuron_brittleness import analysis, original
 from neuron_brittleness.collect import Found
 from neuron_brittleness.config import BrittlenessConfig
@@ -100,6 +101,23 @@ def _label(key: str) -> str:
     return ", ".join([*words, key.replace("_", " ")])
 
 
+_DRIFT = {"H1": "more than", "H2": "as much as", "H3": "less than"}
+
+
+def headline(found: Results) -> str:
+    """How far the safety-critical weights drift, whether refusals hang on them, and whether others take over."""
+    decided = {h.name: h.verdict for h in found.hypotheses}
+    amount = next((words for name, words in _DRIFT.items() if decided.get(name) == "supported"), None)
+    ratio = found.headline("drift_ratio", "set_diff")
+    within = ", within the margin" if amount == _DRIFT["H2"] else ""
+    measured = f" (ratio {interval(ratio)}{within})" if ratio is not None else ""
+    drift = f"drift {amount} matched random ones{measured}" if amount else f"have no decided drift{measured}"
+    said = {name: VERDICT_WORDS[decided[name]] for name in ("C1", "T1") if name in decided}
+    zeroed = f" Zeroing them takes more refusals than zeroing matched ones: {said['C1']}." if "C1" in said else ""
+    others = f" Others take over when they are frozen: {said['T1']}." if "T1" in said else ""
+    return f"Under fine-tuning the safety-critical weights {drift}.{zeroed}{others}"
+
+
 def spec(found: Results) -> ReportSpec:
     """The study's report."""
     present = list(found.subjects)
@@ -142,6 +160,7 @@ def spec(found: Results) -> ReportSpec:
                        arms[:4], ordered=False),
         ),
         originals=original.tables(),
+        headline=headline,
         limits=((ORGANISM, *LIMITS) if found.preset == "tiny" else LIMITS),
         never_run=tuple(f"The {name} preset's model." for name in ("small", "paper") if name != found.preset),
     )  # fmt: skip

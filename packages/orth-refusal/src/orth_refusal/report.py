@@ -18,6 +18,7 @@ from alignment_core.reporting.spec import (
     TableSpec,
     TextTable,
 )
+from alignment_core.reporting.tables import interval
 from orth_refusal import analysis, measured, summaries
 from orth_refusal.arms import ARMS, CONTROL_OF, CONTROLS, MAIN
 from orth_refusal.metrics import Trajectory
@@ -94,18 +95,19 @@ def results(preset: str, seeds: Sequence[int], arms: Mapping[str, list[Trajector
 def headline(found: Results) -> str:
     """Whether any projection was shown to beat its random control on the primary summary, in words."""
     hits, seen = [], 0
+    labels = {s.key: s.label for s in SUBJECTS}
     for arm, control in CONTROL_OF.items():
         c = found.comparison(summaries.MATCHED, control, arm)
         if c is not None and c.low is not None:
             seen += 1
             if c.low > 0:
-                hits.append(f"{arm} {c.difference:+.3f} [{c.low:+.3f}, {c.high:+.3f}]")
-    what = "refusal at matched attack loss, projection minus its random control"
+                hits.append(f"{labels[arm]} {interval(c, 3, signed=True)}")
     if any("confounded" in h.because for h in found.hypotheses):
         return CONFOUNDED
+    what = "keeps more harmful refusals than its random control where attacks have learned equally well"
     if not hits:
-        return f"No projection was shown to keep more refusals than its random control ({what}; {seen} compared)."
-    return f"Shown above 0 ({what}): {'; '.join(hits)}; {len(hits)} of {seen} compared."
+        return f"That a projection {what} is not shown for any of {seen}."
+    return f"That a projection {what} is shown for {len(hits)} of {seen}: {'; '.join(hits)}."
 
 
 def spec(found: Results) -> ReportSpec:
