@@ -121,6 +121,22 @@ def test_killed_and_continued_equals_unbroken(model, unbroken, tmp_path, damaged
     assert made(tmp_path) == made(unbroken[0])
 
 
+@pytest.mark.parametrize("at", [4, 5, None])
+def test_killed_within_an_epoch_and_a_log_interval(model, tmp_path, monkeypatch, at):
+    """Logs every third step, checkpoints every second, and the end in the middle of an epoch (of 6 steps)."""
+    settings = TRAIN.model_copy(update={"max_steps": 5, "logging_steps": 3, "scheduler": "constant"})
+    run(model, tmp_path / "whole", settings=settings, validation=examples(3))
+    with pytest.raises(Killed):
+        if at is None:
+            with monkeypatch.context() as patch:
+                patch.setattr(loop, "save_adapter", lambda *_: (_ for _ in ()).throw(Killed()))
+                run(model, tmp_path / "broken", settings=settings, validation=examples(3))
+        run(model, tmp_path / "broken", settings=settings, validation=examples(3), callbacks=[killer(at)])
+    report = run(model, tmp_path / "broken", settings=settings, validation=examples(3))
+    assert (report.steps, report.resumed_from) == (5, {4: 2, 5: 4, None: 5}[at])
+    assert made(tmp_path / "broken") == made(tmp_path / "whole")
+
+
 def test_killed_while_a_checkpoint_is_written(model, unbroken, tmp_path, monkeypatch):
     def half(folder, mark):
         if folder.name == "checkpoint-4":

@@ -34,7 +34,8 @@ Progress = Callable[[int, int, float], None]
 _CLOCK = {
     f"{part}_{what}" for part in ("train", "eval") for what in ("runtime", "samples_per_second", "steps_per_second")
 }
-_CLOCK |= {"total_flos", "num_tokens", "eval_num_tokens"}  # the last two count from the start of the process
+# These count from the start of the process.
+_CLOCK |= {"total_flos", "num_tokens", "eval_num_tokens", "train_loss"}
 
 
 R = TypeVar("R", bound="TrainReport")
@@ -216,6 +217,30 @@ def _watch(progress: Progress | None) -> Any:
     return Watch()
 
 
+class _Trained(Exception):
+    """The checkpoint that was continued from is that of the last step."""
+
+
+def _steady() -> Any:
+    """A callback for what a trainer does otherwise once it was stopped and continued.
+
+    It takes one more step after the last one's checkpoint where `max_steps` ends within an epoch (`_Trained` is raised
+    instead), and logs means that begin at the stop: so each checkpoint is a place where a mean ends, stopped or not.
+    """
+    from transformers import TrainerCallback
+
+    class Steady(TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step >= state.max_steps:
+                raise _Trained
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if control.should_save:
+                control.should_log = True
+
+    return Steady()
+
+
 def train_loop(
     trainer: Any,
     *,
@@ -245,15 +270,19 @@ def train_loop(
     trainer.add_callback(checkpoints.sealing(saved, mark, train.save_total_limit))
     if resume is not None:
         log.info("continuing from %s", resume.name)
+    trainer.add_callback(_steady())
     with quiet():
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        except _Trained:
+            trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
         if trainer.eval_dataset is not None and not any(
             entry["step"] == trainer.state.global_step and "eval_loss" in entry for entry in trainer.state.log_history
         ):
             trainer.evaluate()
     _check_changed(before, adapter_state(trainer.model), trainer.state.global_step, train)
     history = [{k: e[k] for k in sorted(e.keys() - _CLOCK)} for e in trainer.state.log_history]
-    history = [entry for entry in history if entry.keys() - {"epoch", "step", "train_loss"}]
+    history = [entry for entry in history if entry.keys() - {"epoch", "step"}]
     evals = [e["eval_loss"] for e in history if "eval_loss" in e]
     losses = [(int(e["step"]), float(e["loss"])) for e in history if "loss" in e]
     made = report(trainable, losses, float(evals[-1]) if evals else None)
