@@ -153,6 +153,10 @@ class GenerateSettings(Settings):
             raise ValueError("write an address such as http://127.0.0.1:8000/v1, without a key in it")
         return value or None
 
+    def here(self) -> GenerateSettings:
+        """The same replies, made by the model in memory whatever `endpoint` says."""
+        return self.model_copy(update={"endpoint": None, "endpoint_model": None, "endpoint_key_env": None})
+
     @model_serializer(mode="wrap")
     def _dump(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
         """Settings of replies made here look as if there were no servers. In a step's key stands that a server made

@@ -196,6 +196,15 @@ class CaiConfig(Settings):
         return self.compare.baseline or self.base
 
     @property
+    def replies(self) -> GenerateSettings:
+        """How the evaluation prompts are answered: by the candidates' server, too, where it serves the same model."""
+        how, server = self.compare.generate, self.candidates
+        if how.endpoint is not None or {self.base, self.baseline} != {self.model}:
+            return how
+        at = {key: getattr(server, key) for key in ("endpoint", "endpoint_model", "endpoint_key_env")}
+        return how.model_copy(update=at)
+
+    @property
     def judge(self) -> CriticSettings:
         """Who grades the comparison."""
         return self.compare.judge or self.critic

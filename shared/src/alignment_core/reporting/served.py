@@ -40,8 +40,8 @@ def limits(folder: Path, config: Mapping[str, Any] | None) -> tuple[str, ...]:
     here = sorted({_step(folder, p) for p in (folder / "steps").glob("answer*/**/*.plan.json") if p not in by_server})
     if here:
         out.append(
-            f"The replies of {', '.join(here)} were made here: no server can hold weights that are changed or masked "
-            "in memory, and states that are compared with them are not asked elsewhere."
+            f"The replies of {', '.join(here)} were made here: no server can hold weights that a run changes, masks or "
+            "merges, and states that are compared with them are not asked elsewhere."
         )
     return tuple(out)
 
