@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
 import pytest
 
-from alignment_core.reporting import figures, lettering, picture
+from alignment_core.reporting import figures, lettering, look, picture
 from alignment_core.reporting.results import Measurement, Results
 from alignment_core.reporting.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec
 
@@ -100,16 +102,21 @@ def test_an_inline_picture_has_no_style_no_url_and_ids_of_its_own() -> None:
     assert svg.count("url(#states-") == len(re.findall(r"url\(#", svg))
 
 
-def test_every_colour_has_a_dark_twin_and_reads_as_text() -> None:
+def contrast(a: str, b: str) -> float:
+    """WCAG's contrast ratio of two colours written as #rgb or #rrggbb."""
+
     def luminance(color: str) -> float:
-        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        digits = color[1:] if len(color) == 7 else "".join(2 * c for c in color[1:])
+        parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    def contrast(a: str, b: str) -> float:
-        high, low = sorted((luminance(a), luminance(b)), reverse=True)
-        return (high + 0.05) / (low + 0.05)
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
 
+
+def test_every_colour_has_a_dark_twin_and_reads_as_text() -> None:
+    assert contrast("#000", "#ffffff") == pytest.approx(21)
     for dark in (False, True):
         named = dict(re.findall(r"\.fill-(\w+)\{fill:(#\w+)\}", picture.colours(dark=dark)))
         assert set(named) == {"paper", "ink", "quiet", "rule", "grid", *(f"c{k}" for k in range(6))}
@@ -117,7 +124,67 @@ def test_every_colour_has_a_dark_twin_and_reads_as_text() -> None:
             assert contrast(named[name], named["paper"]) >= 4.5, name
 
 
+def test_the_pages_colours_read_as_text_in_light_and_dark() -> None:
+    sheet = look.style_sheet()
+    light, dark = (
+        sheet[: sheet.index("@media screen")],
+        sheet[sheet.index("@media screen") : sheet.index("@media (max")],
+    )
+    labels = dict(re.findall(r"\.(l-\w+) \{ color: (#\w+) \}", light))
+    for rules in (light, dark):
+        named = dict(re.findall(r"--(\w+): (#\w+)", rules))
+        labels |= dict(re.findall(r"\.(l-\w+) \{ color: (#\w+) \}", rules))
+        assert len(labels) == 3
+        for text in [named[n] for n in ("ink", "quiet", "link", "good", "bad", "open")] + list(labels.values()):
+            assert contrast(text, named["paper"]) >= 4.5, text
+        for ground in ("soft", "mark", "warn"):
+            assert contrast(named["ink"], named[ground]) >= 4.5, ground
+
+
+def test_scores_stand_on_an_axis_of_their_own() -> None:
+    scores = MetricSpec("rate", "score", "high", rate=False, digits=1)
+    with figures._styled():
+        made = figures._states(sample(), replace(spec(), metrics=(scores,)), replace(STATES, metrics=("rate",)))
+    assert made is not None
+    low, high = made.axes[0].get_ylim()
+    assert 0.2 < low < 0.32 < 0.68 < high < 0.8  # 0.37 and 0.63 with 0.05 to each side, and some room
+    assert "0.4" in [t.get_text() for t in made.axes[0].texts]
+
+
+def test_a_category_of_single_seeds_shows_each_seed_and_their_mean() -> None:
+    found = [measured("rate", "base", v, seed=s, at={"category": "x"}) for s, v in ((1, 0.2), (2, 0.4))]
+    results = Results(study="s", preset="p", seeds=(1, 2), measurements=tuple(found))
+    placed = figures._by_place(results, "rate", "base", "category")
+    assert [m.value for m in placed["x"]] == [0.2, 0.4]
+    assert figures._middle(placed["x"]) == pytest.approx(0.3)
+    assert "single seeds" in figures.how_to_read(CATEGORIES, results)
+    assert figures.draw(results, spec(), CATEGORIES) is not None
+
+
+def test_names_at_the_right_end_never_overlap() -> None:
+    """Five curves that end at 0, as attacks that succeed do."""
+    ends = [measured("rate", f"s{k}", 0.0 if t else 0.6, at={"step": t}) for k in range(5) for t in (0, 1, 30)]
+    subjects = tuple(SubjectSpec(f"s{k}", f"Arm {k}") for k in range(5))
+    described = replace(spec(), subjects=subjects)
+    figure = replace(PATH, subjects=tuple(s.key for s in subjects))
+    with figures._styled():
+        made = figures._trajectory(
+            Results(study="s", preset="p", seeds=(1,), measurements=tuple(ends)), described, figure
+        )
+    assert made is not None
+    heights = sorted(t.get_position()[1] for t in made.axes[0].texts)
+    low, high = made.axes[0].get_ylim()
+    assert len(heights) == 5
+    assert min(b - a for a, b in pairwise(heights)) >= 0.069 * (high - low)
+    assert low - 1e-6 <= heights[0]
+    assert heights[-1] <= high + 1e-6
+
+
 def test_labels_that_would_overlap_are_pushed_apart_in_order() -> None:
     placed = lettering.spread([0.50, 0.51, 0.9], 0.1)
     assert placed == pytest.approx([0.455, 0.555, 0.9])
     assert lettering.spread([0.0, 0.0, 0.3], 0.1, floor=0.01) == pytest.approx([0.01, 0.11, 0.3])
+    assert lettering.spread([1.0, 1.0, 1.0], 0.1, 0.0, 1.0) == pytest.approx([0.8, 0.9, 1.0])
+    assert lettering.spread([0.5] * 3, 0.9, 0.0, 1.0) == pytest.approx(
+        [0.0, 0.5, 1.0], abs=1e-6
+    )  # no room: shared equally

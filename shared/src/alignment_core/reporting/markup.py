@@ -68,7 +68,7 @@ def grid(table: Grid, shown: Replies | None = None) -> str:
     numeric = table.numeric or tuple(False for _ in table.columns)
     css = [' class="n"' if right else "" for right in numeric]
     heads = (
-        f'<th scope="col"{c}>{_cell(Cell(title, said), None)}</th>'
+        f'<th scope="col"{c}>{_cell(Cell(title, said), None)}</th>' if title else "<td></td>"
         for title, said, c in zip(table.columns, under, css, strict=True)
     )
     lines = []
