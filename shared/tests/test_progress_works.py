@@ -14,7 +14,7 @@ from alignment_core.team import Team
 def clock(monkeypatch):
     """A clock that a test sets."""
     time = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: time[0])
+    monkeypatch.setattr(progress, "monotonic", lambda: time[0])
     return time
 
 

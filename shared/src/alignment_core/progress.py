@@ -14,11 +14,11 @@ and whatever has a note. As a library: nothing is shown, and the logger `alignme
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import TypeVar
 
 log = logging.getLogger("alignment_core")
@@ -37,14 +37,14 @@ class Work:
 
     def __init__(self, what: str, total: int, unit: str, done: int = 0) -> None:
         self.what, self.total, self.unit, self.done, self.note = what, total, unit, done, ""
-        self.started = time.monotonic()
+        self.started = monotonic()
         self._marks = deque([(self.started, done)])
         self._told, self._told_done, self._recorded = self.started, done, self.started
 
     def resize(self, total: int, done: int = 0) -> None:
         """The work turns out to be `total` units, of which `done` were done before."""
         self.total, self.done, self._told_done = total, done, done
-        self._marks = deque([(time.monotonic(), done)])
+        self._marks = deque([(monotonic(), done)])
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """`count` more units are done."""
@@ -52,7 +52,7 @@ class Work:
 
     def at(self, done: int, note: str = "") -> None:
         """`done` units are done in all; `note` is what is worth saying beside it, such as a loss."""
-        clock = time.monotonic()
+        clock = monotonic()
         self.done, self.note = done, note or self.note
         self._marks.append((clock, done))
         while len(self._marks) > 2 and self._marks[1][0] < clock - _WINDOW:
@@ -121,7 +121,7 @@ def work(what: str, total: int, unit: str = "batches", done: int = 0) -> Iterato
     finally:
         if one in _now.works:
             _now.works.remove(one)
-        log.debug("%s", ": ".join((*_here(), f"{what}: {duration(time.monotonic() - one.started)}")), extra=TICK)
+        log.debug("%s", ": ".join((*_here(), f"{what}: {duration(monotonic() - one.started)}")), extra=TICK)
 
 
 def _one(_: object) -> int:
@@ -145,16 +145,16 @@ def named(name: str, seed: int | None) -> str:
 def step(name: str, seed: int | None, folder: str, *, again: bool) -> Iterator[None]:
     """A step is being made in `folder`; `again` where an interrupted attempt left something to go on from."""
     before = now()
-    _now.step, _now.since, _now.works = named(name, seed), time.monotonic(), []
+    _now.step, _now.since, _now.works = named(name, seed), monotonic(), []
     log.info("%s: %s", _now.step, "continues" if again else "starts", extra=TICK)
     log.debug("in %s", folder)
     try:
         yield
     except BaseException:
-        log.info("%s: stopped after %s", _now.step, duration(time.monotonic() - _now.since))
+        log.info("%s: stopped after %s", _now.step, duration(monotonic() - _now.since))
         raise
     else:
-        log.info("%s: done in %s", _now.step, duration(time.monotonic() - _now.since))
+        log.info("%s: done in %s", _now.step, duration(monotonic() - _now.since))
     finally:
         _now.step, _now.since, _now.works = before.step, before.since, before.works
 
