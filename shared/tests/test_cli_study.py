@@ -300,6 +300,7 @@ def test_record_copies_the_record_and_no_step(toy: Study) -> None:
     names = {"config.json", "env.json", "results.json", "timings.json", "report.md", "report.html"}
     assert {f"tiny/{name}" for name in names} <= copied
     assert not [name for name in copied if name.endswith((".jsonl", ".csv", ".safetensors"))]
+    assert call(toy, "report", "studies/toy/results/tiny").exit_code == 0  # a record's page can be written again
 
 
 def test_doctor_checks_and_exits_by_what_it_found(toy: Study, monkeypatch: pytest.MonkeyPatch) -> None:

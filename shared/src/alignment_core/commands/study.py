@@ -55,20 +55,14 @@ def plain_commands(study: Study) -> dict[str, Callable[..., None]]:
     @launch.guarded
     def report(run: _RunFolder) -> None:
         """Write a finished run's report again and print its table."""
-        from alignment_core import io
-        from alignment_core.judging.label import read_run
-        from alignment_core.reporting import page, prose, results
+        from alignment_core.reporting import page, results
 
         folder = finished(run)
         found = results.read(folder / "results.json")
         if study.rewrite:
             launch.load(study.rewrite)(folder)
         else:
-            spec = launch.report_spec(study, found)
-            about = folder / "config.json"
-            prose.write(folder, found, spec, io.read_json(about)["config"] if about.exists() else None)
-            replies = any(m.completions for m in found.measurements)
-            page.write(folder, found, spec, *(read_run(folder) if replies else ()))
+            page.write(folder, found, launch.report_spec(study, found))
         launch.show_results(study, folder, found)
 
     return {"presets": presets, "show": show, "settings": settings, "report": report}
