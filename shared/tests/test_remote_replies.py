@@ -101,6 +101,18 @@ def test_the_adapter_in_memory_is_the_one_that_answers(server, organism, tuned, 
         assert [r.text for r in ask(server, tuned, tmp_path / "off.jsonl")] == [r.text for r in base]
 
 
+def test_a_reply_of_the_base_is_not_the_adapters(server, tuned, tmp_path, monkeypatch):
+    real = server.reply
+
+    def by_the_base(served, ids, body, chat):
+        return real(server.model, ids, body, chat) | {"model": stand_in.NAME}
+
+    monkeypatch.setattr(server, "reply", by_the_base)
+    server.tells_logprobs = False
+    with pytest.raises(UserError, match="'the-organism' answered instead of the adapter"):
+        ask(server, tuned, tmp_path / "c.jsonl", PROMPTS[:4])
+
+
 def test_two_adapters_have_two_names(server, tuned, tmp_path):
     ask(server, tuned, tmp_path / "a.jsonl", PROMPTS[:2])
     weight = next(w for name, w in tuned.model.named_parameters() if "lora_B" in name)

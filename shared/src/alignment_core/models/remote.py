@@ -22,11 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from alignment_core import progress
 from alignment_core.config import EndpointSettings, GenerateSettings
 from alignment_core.errors import UserError
 from alignment_core.io import Journal, write_json
 from alignment_core.models.endpoint import Endpoint, Failure, unusable
-from alignment_core.models.serving import base_model, state
+from alignment_core.models.serving import ADAPTER, base_model, state
+from alignment_core.progress import Work
 from alignment_core.records import Prompt
 
 if TYPE_CHECKING:
@@ -144,7 +146,8 @@ async def _replies(
                 return None
 
             open_ = [n for n in range(len(asked)) if n not in known]
-            failed = await _each(open_, ask, settings.batch_size, subject)
+            with progress.work(f"replies of {subject} from the server", len(asked), "replies", len(known)) as told:
+                failed = await _each(open_, ask, settings.batch_size, told)
     if failed is not None:
         raise UserError(
             f"{subject}: {len(asked) - len(known)} of {len(asked)} replies from {settings.endpoint} are missing "
@@ -159,20 +162,18 @@ Ask = Callable[[int], Awaitable[Failure | None]]
 """Asks for the reply of that number and keeps it, or says why there is none."""
 
 
-async def _each(numbers: Sequence[int], ask: Ask, together: int, subject: str) -> Failure | None:
-    """Ask for every reply, `together` at once; the first failure, or None. Gives up once as many calls in a row
-    failed as may be under way: a dead server is not asked for each of thousands of prompts."""
-    queue, first, in_a_row, done = list(reversed(numbers)), None, 0, 0
+async def _each(numbers: Sequence[int], ask: Ask, together: int, told: Work) -> Failure | None:
+    """Ask for every reply, `together` at once; the first failure, or None. Gives up once more calls in a row failed
+    than may be under way: a dead server is not asked for each of thousands of prompts."""
+    queue, first, in_a_row = list(reversed(numbers)), None, 0
 
     async def work() -> None:
-        nonlocal first, in_a_row, done
+        nonlocal first, in_a_row
         while queue and in_a_row <= together:
             failure = await ask(queue.pop())
             in_a_row = in_a_row + 1 if failure else 0
             first = first or failure
-            done += failure is None
-            if done and done % 100 == 0:
-                log.info("%s: %d of %d replies came from the server", subject, done, len(numbers))
+            told.advance(0 if failure else 1)
 
     workers = [asyncio.create_task(work()) for _ in range(min(together, len(numbers)))]
     try:
@@ -207,11 +208,12 @@ async def _ask(
 ) -> Said | Failure:
     path = "/completions" if route == "tokens" else "/chat/completions"
     body = _body(model, route, asked, settings, loaded.stop_ids)
-    return await server.request(path, body, lambda content: _read(content, route))
+    return await server.request(path, body, lambda content: _read(content, route, model))
 
 
-def _read(content: bytes, route: Route) -> Said | Failure:
-    """The reply in a response's body; a reply that the server broke off or filtered is none."""
+def _read(content: bytes, route: Route, model: str) -> Said | Failure:
+    """The reply in a response's body; one that the server broke off or filtered is none, and so is one that another
+    model than the adapter gave."""
     try:
         answer = json.loads(content)
         choice = answer["choices"][0]
@@ -219,8 +221,11 @@ def _read(content: bytes, route: Route) -> Said | Failure:
         usage = answer.get("usage") or {}
         finish, ids = choice.get("finish_reason"), choice.get("token_ids")
         tokens, prompt = usage.get("completion_tokens"), usage.get("prompt_tokens")
+        by = answer.get("model")
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return Failure("not_json", "the response is not the JSON of a reply", retry=True)
+    if model.startswith(ADAPTER) and by not in (None, model):
+        return Failure("no_text", f"{str(by)[:60]!r} answered instead of the adapter")
     if finish not in _FINISH:
         return Failure("no_text", f"the server ended the reply with {str(finish)[:40]!r}")
     known = tuple(ids) if isinstance(ids, list) and all(type(i) is int for i in ids) else None

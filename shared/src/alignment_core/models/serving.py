@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("alignment_core")
 
+ADAPTER = "adapter-"
+"""How the names of adapters begin that are loaded here."""
+
 
 async def _models(server: Endpoint) -> list[dict[str, Any]] | Failure:
     """The entries of the server's model list."""
@@ -78,7 +81,7 @@ async def state(server: Endpoint, base: str, loaded: Loaded, file: Path, subject
     save_adapter(loaded.model, folder, {"kind": "served", "name": base})
     # The place is part of the name: a process never takes away an adapter that another one is asking.
     place = hashlib.sha256(str(folder).encode("utf-8", "surrogateescape")).hexdigest()
-    name = f"adapter-{adapter_identity(folder)[:16]}-{place[:8]}"
+    name = f"{ADAPTER}{adapter_identity(folder)[:16]}-{place[:8]}"
     try:
         await _load(server, name, folder)
         log.info("%s: the server holds the adapter as %s", subject, name)
