@@ -1,7 +1,8 @@
-"""Batched generation: the same text as one prompt at a time, through kills, shards and sampling."""
+"""Batched generation: the same text as one prompt at a time, through kills, shares and sampling."""
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,12 @@ from alignment_core.config import GenerateSettings
 from alignment_core.errors import UserError
 from alignment_core.io import Journal
 from alignment_core.models import generate as module
-from alignment_core.models.generate import Slot, batches, encode, generate, merge, reply_tokens
+from alignment_core.models.generate import Slot, batches, encode, generate, reply_tokens
 from alignment_core.models.load import Loaded
 from alignment_core.models.sampling import gumbel, nucleus, row_key, uniforms
 from alignment_core.records import Message, Prompt
+from alignment_core.team import Team
+from alignment_core.testing import in_threads
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
@@ -148,16 +151,53 @@ def test_a_file_of_another_plan_is_refused(loaded, tmp_path, change):
         generate(**(arguments | change))
 
 
-def test_shards_make_the_same_text_as_one_process(loaded, tmp_path):
+@pytest.mark.parametrize("world", [2, 3, 7])
+def test_a_team_makes_the_same_file_as_one_process(loaded, tmp_path, monkeypatch, world):
+    asked, sampled = prompts(9), settings(temperature=1.0, batch_size=2, candidates=2)
+    whole = generate(asked, sampled, loaded, subject="s", seed=1, file=tmp_path / "whole.jsonl")
+    made: list[int] = []
+    real = module._run_batch
+    monkeypatch.setattr(module, "_run_batch", lambda slots, *a: (made.append(len(slots)), real(slots, *a))[1])
+    models = [replace(loaded, model=copy.deepcopy(loaded.model)) for _ in range(world)]
+    file = tmp_path / "team.jsonl"
+    arguments = {"subject": "s", "seed": 1, "file": file}
+    found = in_threads(world, lambda member: generate(asked, sampled, models[member.rank], **arguments))
+    assert found == [whole] * world
+    assert file.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert made == [2] * 9  # each batch once
+    assert [p.name for p in tmp_path.iterdir() if "journal" in p.name] == []
+
+
+class _Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("again", [1, 2, 3])
+def test_a_stopped_team_is_continued_by_any_number(loaded, tmp_path, monkeypatch, again):
     asked, sampled = prompts(9), settings(temperature=1.0, batch_size=2)
     whole = generate(asked, sampled, loaded, subject="s", seed=1, file=tmp_path / "whole.jsonl")
-    shares = [tmp_path / f"r{rank}.jsonl" for rank in range(3)]
-    for rank in (2, 0, 1):
-        generate(asked, sampled, loaded, subject="s", seed=1, file=shares[rank], shard=(rank, 3))
-    assert merge(shares, asked, tmp_path / "merged.jsonl") == whole
-    assert (tmp_path / "merged.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-    with pytest.raises(UserError, match="not the whole"):
-        merge(shares[:2], asked, tmp_path / "again.jsonl")
+    models = [replace(loaded, model=copy.deepcopy(loaded.model)) for _ in range(3)]
+    real, made = module._run_batch, []
+    file = tmp_path / "team.jsonl"
+
+    def work(member):
+        return generate(asked, sampled, models[member.rank], subject="s", seed=1, file=file)
+
+    def first_batch_only(member, todo, answer, *_):
+        answer(todo[member.rank])
+        member.wait()
+        raise _Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Team, "share", first_batch_only)
+        with pytest.raises(_Killed):
+            in_threads(3, work)
+    assert len([p for p in tmp_path.iterdir() if "journal" in p.name]) == 3
+    monkeypatch.setattr(module, "_run_batch", lambda *a: (made.append(1), real(*a))[1])
+    assert in_threads(again, work) == [whole] * again
+    assert file.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert len(made) == 2  # 5 batches, of which each of the three had done one
+    assert [p.name for p in tmp_path.iterdir() if "journal" in p.name] == []
 
 
 def test_a_sampled_reply_depends_on_its_place_alone(loaded, tmp_path):
@@ -203,11 +243,23 @@ def test_repeated_prompt_ids_are_an_error(loaded, tmp_path):
         generate(prompts(2) * 2, settings(), loaded, subject="s", seed=1, file=tmp_path / "c.jsonl")
 
 
-def test_bfloat16_restart_repeats_its_batches(loaded, tmp_path):
+def test_bfloat16_restart_repeats_its_batches(loaded, tmp_path, monkeypatch):
     half = replace(loaded, model=LlamaForCausalLM(loaded.model.config).to(torch.bfloat16))
     a = generate(prompts(10), settings(), half, subject="s", seed=1, file=tmp_path / "a.jsonl")
-    b = generate(prompts(10), settings(), half, subject="s", seed=1, file=tmp_path / "b.jsonl", shard=(1, 2))
-    assert all(row in a for row in b)
+    calls: list[int] = []
+
+    def stopped(*args, **more):
+        calls.append(1)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return real(*args, **more)
+
+    real = module._run_batch
+    monkeypatch.setattr(module, "_run_batch", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        generate(prompts(10), settings(), half, subject="s", seed=1, file=tmp_path / "b.jsonl")
+    monkeypatch.setattr(module, "_run_batch", real)
+    assert generate(prompts(10), settings(), half, subject="s", seed=1, file=tmp_path / "b.jsonl") == a
 
 
 def test_uniforms_are_splitmix64_and_look_uniform():

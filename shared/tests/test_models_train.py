@@ -317,13 +317,6 @@ def test_qlora_on_the_cpu_keeps_small_steps(model, tmp_path):
     assert moved > 0.9
 
 
-def test_processes_share_the_global_batch(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    assert loop.share(TrainSettings(accumulate=16)) == 4
-    with pytest.raises(UserError, match="accumulate=6 cannot be shared by 4 processes"):
-        loop.share(TrainSettings(accumulate=6))
-
-
 def test_no_pickle_in_what_is_kept(unbroken):
     kept = shutil.ignore_patterns("checkpoints")(None, [f.name for f in unbroken[0].iterdir()])
     files = [f for f in unbroken[0].rglob("*") if f.is_file() and "checkpoints" not in f.parts]

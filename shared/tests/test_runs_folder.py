@@ -19,6 +19,8 @@ from alignment_core import environment, io, runs
 from alignment_core.config import ModelSettings, Settings
 from alignment_core.errors import UserError
 from alignment_core.runs import Run, Step, changes, plain, run_folder, step_key
+from alignment_core.team import team
+from alignment_core.testing import thread_team
 
 
 class Config(Settings):
@@ -332,7 +334,7 @@ def test_names_of_steps_are_checked(tmp_path: Path) -> None:
 
 def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two ranks as two threads with one barrier; the work of both is seen, the files are the first one's."""
-    barrier = threading.Barrier(2, timeout=20)
+    members = thread_team(2)
     worked: list[tuple[int, str]] = []
     ranks = threading.local()
     monkeypatch.setattr(runs, "first_process", lambda: ranks.rank == 0)
@@ -341,11 +343,18 @@ def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.Monke
 
     def rank(number: int) -> None:
         ranks.rank = number
-        with Run.open(tmp_path / "r", "toy", "tiny", Config(), (13,), barrier=lambda: barrier.wait() and None) as run:
-            alone = run.do("data", lambda f: (worked.append((number, "data")), writes("x")(f))[1])
+        with Run.open(tmp_path / "r", "toy", "tiny", Config(), (13,), everyone=members[number]) as run:
+
+            def data(folder: Path) -> None:
+                worked.append((number, "data"))
+                assert team().world == 1  # nothing in here may wait for the other
+                writes("x")(folder)
+
+            alone = run.do("data", data)
 
             def train(folder: Path) -> None:
                 worked.append((number, "train"))
+                assert (team().rank, team().world) == (number, 2)
                 if number == 0:
                     writes("y")(folder)
 
@@ -362,9 +371,9 @@ def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.Monke
     assert (steps[1][1] / "out.txt").read_text() == "y"
 
 
-def test_several_processes_without_a_barrier_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_without_a_team_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RuntimeError, match="barrier"):
+    with pytest.raises(RuntimeError, match="no team"):
         open_run(tmp_path / "r").__enter__()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import torch
 from torch import Tensor
 
 from alignment_core.errors import UserError
+from alignment_core.team import Team, working
+from alignment_core.testing import in_threads
 from neuron_brittleness import groups, scores
 from neuron_brittleness.matrices import Matrix, matrices
 from neuron_brittleness.toys import FAMILY, model_of, rows
@@ -202,21 +206,23 @@ def test_names_layers_and_the_original_key() -> None:
     assert not [m for m in found if "lm_head" in m.name]
 
 
-def test_examples_are_shared_by_processes_with_one_all_reduce(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, examples = model_of("llama"), rows(4)
-    found = matrices(model)
-    whole = {m.name: s["snip"] for m, s in scores.score(model, found, examples, dtype=torch.float64)}
-    flats: list[Tensor] = []
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flats.append(flat.clone()))
-    for rank in (0, 1):
-        monkeypatch.setattr(scores, "_world", lambda rank=rank: (rank, 2))
-        list(scores.score(model, found, examples, dtype=torch.float64))
-    assert len(flats) == 2  # one call a process
-    summed, place = flats[0] + flats[1], 0
-    for m in found:
-        part = summed[place : place + m.size].view(m.shape) * m.weight().abs()
-        torch.testing.assert_close(part, whole[m.name], rtol=1e-10, atol=0)
-        place += m.size
+def test_a_team_shares_the_examples_and_adds_up_once_a_pass() -> None:
+    model, examples = model_of("llama"), rows(5)
+    whole = {m.name: s["snip"] for m, s in scores.score(model, matrices(model), examples, dtype=torch.float64)}
+    models = [copy.deepcopy(model) for _ in range(3)]
+    added: list[int] = []
+
+    def work(member: Team) -> dict[str, Tensor]:
+        counted = replace(member, add=lambda flat: (added.append(member.rank), member.add(flat))[1])
+        with working(counted):
+            found = scores.score(models[member.rank], matrices(models[member.rank]), examples, dtype=torch.float64)
+            return {m.name: s["snip"] for m, s in found}
+
+    shares = in_threads(3, work)
+    assert sorted(added) == [0, 1, 2]  # one call a process
+    for share in shares:
+        for name, score in share.items():
+            torch.testing.assert_close(score, whole[name], rtol=1e-10, atol=0)
 
 
 def test_nf4_base_scores_equal_those_of_its_dequantised_weights(tmp_path: Path) -> None:

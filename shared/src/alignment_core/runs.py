@@ -10,7 +10,8 @@ is renamed when whole. The order (files to disk, then step.json, then checkpoint
 entry to disk) is such that a crash between any two calls leaves either a partial step or a whole one.
 
 One process owns a run folder: an flock that dies with it. Under torchrun the first rank (RANK=0) owns the folder,
-writes and renames; the others wait at a barrier that the caller plugs in, so that this module needs no torch.
+writes and renames; the others wait, or work in the steps that all do together (`team.py`, whose means the caller
+plugs in, so that this module needs no torch).
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from pathlib import Path
 from typing import Any
 
-from alignment_core import io
+from alignment_core import io, progress
 from alignment_core.config import Settings
 from alignment_core.environment import environment, memory_peak, reset_memory_peak
 from alignment_core.errors import UserError
 from alignment_core.steps import Step, check_whole, finished, plain, seal, step_key, sweep
+from alignment_core.team import ALONE, Team, working
 
 __all__ = ["Run", "Step", "changes", "first_process", "plain", "processes", "run_folder", "step_key"]
 
@@ -148,19 +150,15 @@ def _log_file(folder: Path, study: str) -> Iterator[None]:
         handler.close()
 
 
-def _nothing() -> None:
-    """The barrier of a single process."""
-
-
 class Run:
     """A run folder owned by this process; make one with `Run.open`."""
 
-    def __init__(self, folder: Path, barrier: Callable[[], None] = _nothing) -> None:
+    def __init__(self, folder: Path, everyone: Team = ALONE) -> None:
         self.folder = folder
         self.first = first_process()
         self.steps: dict[str, Step] = {}
         """Every step done or found whole in this process, by the name of its folder."""
-        self._barrier = barrier
+        self._everyone = everyone
 
     @classmethod
     @contextmanager
@@ -172,16 +170,16 @@ class Run:
         config: Settings,
         seeds: Sequence[int],
         *,
-        barrier: Callable[[], None] | None = None,
+        everyone: Team | None = None,
     ) -> Iterator[Run]:
         """Own `folder`, write config.json and env.json, log to log.txt.
 
-        Under torchrun `barrier` must be given (every process waits in it for every other). Raises `UserError` when
-        the folder is in use by another process, read-only, or full.
+        Under torchrun `everyone` must be given: the processes of the run, this one's place among them, and how they
+        wait for each other. Raises `UserError` when the folder is in use by another run, read-only, or full.
         """
-        if barrier is None and processes() > 1:
-            raise RuntimeError("several processes, and no barrier was given to Run.open")
-        run = cls(folder, barrier or _nothing)
+        if everyone is None and processes() > 1:
+            raise RuntimeError("several processes, and no team of them was given to Run.open")
+        run = cls(folder, everyone or ALONE)
         with ExitStack() as stack:
             if run.first:
                 with _writable(folder, any_error=True):
@@ -197,7 +195,7 @@ class Run:
 
     def wait(self) -> None:
         """Wait until every process of the run is here; at once when there is one."""
-        self._barrier()
+        self._everyone.wait()
 
     def do(
         self,
@@ -215,7 +213,8 @@ class Run:
 
         `work` gets a partial folder that may hold what an earlier, killed attempt left: it continues there or writes
         over it. A `checkpoints` folder inside is deleted when the step is whole. With several processes the first
-        one works and the others wait; `together` lets all of them work (distributed training).
+        one works and the others wait; with `together` all of them work, each sees the others as its `team()`, and
+        what `work` writes by itself only the first may write.
         Raises whatever `work` raises, with a full or read-only disk told as `UserError`.
         """
         if not _NAME.fullmatch(name):
@@ -232,10 +231,9 @@ class Run:
             "reads": {s.folder.name: s.key for s in reads},
             "identity": plain(identity),
         }
-        self.wait()
-        if step.folder.exists():
+        if self._everyone.tell(step.folder.exists):
             check_whole(step)
-            log.info("%s: kept", label)
+            progress.kept(name, seed, label)
         else:
             partial = step.folder.with_name(f".{label}.partial")
             with _writable(self.folder):
@@ -247,15 +245,15 @@ class Run:
     def _make(
         self, step: Step, partial: Path, facts: dict[str, Any], work: Callable[[Path], None], together: bool
     ) -> None:
-        label = step.folder.name
+        timed: AbstractContextManager[None] = nullcontext()
         if self.first:
-            log.info("%s: %s", label, "continues" if partial.exists() else "starts")
+            timed = self._timed(step, again=partial.exists())
             partial.mkdir(exist_ok=True)
-        self.wait()
-        timed: AbstractContextManager[None] = self._timed(step) if self.first else nullcontext()
         with timed:
-            if (self.first or together) and not finished(partial, step):
-                work(partial)
+            done = self._everyone.tell(lambda: finished(partial, step))
+            if (self.first or together) and not done:
+                with working(self._everyone if together else ALONE):
+                    work(partial)
             self.wait()
             if self.first:
                 seal(partial, facts)
@@ -263,16 +261,15 @@ class Run:
                 io.fsync_dir(step.folder.parent)
 
     @contextmanager
-    def _timed(self, step: Step) -> Iterator[None]:
+    def _timed(self, step: Step, *, again: bool) -> Iterator[None]:
         """Add the seconds and the peak memory of a step, whole or interrupted, to timings.json."""
         reset_memory_peak()
         start = time.monotonic()
         try:
-            yield
+            with progress.step(step.name, step.seed, step.folder.name, again=again):
+                yield
         finally:
-            seconds = time.monotonic() - start
-            self._add_timing(step, seconds, memory_peak())
-            log.info("%s: %.1f s", step.folder.name, seconds)
+            self._add_timing(step, time.monotonic() - start, memory_peak())
 
     def _add_timing(self, step: Step, seconds: float, peak: int) -> None:
         path = self.folder / "timings.json"

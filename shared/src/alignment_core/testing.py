@@ -7,15 +7,19 @@ few, before torch is imported. This is the only room that imports pytest.
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 from alignment_core.config import Settings
 from alignment_core.runs import Run
+from alignment_core.team import Team, working
 
 if TYPE_CHECKING:
     from alignment_core.models.load import Loaded
@@ -42,6 +46,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 64, "n_positions": 512},
 }  # fmt: skip
 """Shapes of the random models, by transformers' name of the family."""
+
+
+T = TypeVar("T")
 
 
 class ToySettings(Settings):
@@ -121,3 +128,34 @@ def build_tiny_model(folder: Path, family: str, seed: int = 0, **changes: Any) -
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(weights.path() / name, folder / name)
+
+
+def thread_team(world: int) -> list[Team]:
+    """A team of threads, each member for one of them; values travel as pickles, as between processes."""
+    barrier, given = threading.Barrier(world, timeout=60), [b""] * world
+
+    def member(rank: int) -> Team:
+        def gather(value: Any) -> list[Any]:
+            given[rank] = pickle.dumps(value)
+            barrier.wait()
+            values = [pickle.loads(one) for one in given]
+            barrier.wait()  # no one gives the next value before all have read this one
+            return values
+
+        def add(tensor: Any) -> None:
+            tensor.copy_(sum(gather(tensor)))
+
+        return Team(rank, world, gather, add)
+
+    return [member(rank) for rank in range(world)]
+
+
+def in_threads(world: int, work: Callable[[Team], T]) -> list[T]:
+    """What `work` gives in each of `world` threads that are a team; the first error is raised."""
+
+    def of(member: Team) -> T:
+        with working(member):
+            return work(member)
+
+    with ThreadPoolExecutor(world) as pool:
+        return list(pool.map(of, thread_team(world)))

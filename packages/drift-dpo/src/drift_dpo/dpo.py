@@ -17,10 +17,12 @@ from typing import Any
 
 from alignment_core.config import LoraSettings, ModelSettings
 from alignment_core.models import loop
-from alignment_core.models.loop import MaskReport, Progress, TrainReport
+from alignment_core.models.deal import Deal, Dealing
+from alignment_core.models.loop import MaskReport, TrainReport
 from alignment_core.models.noise import quiet
 from alignment_core.models.template import encode_example, encode_prompt
 from alignment_core.records import Message, PreferencePair
+from alignment_core.runs import processes
 from drift_dpo.config import DpoSettings
 
 log = logging.getLogger("alignment_core")
@@ -160,7 +162,9 @@ def _trainer(
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    class Trainer(DPOTrainer):  # type: ignore[misc]
+    class Trainer(Dealing, DPOTrainer):  # type: ignore[misc]
+        deal = Deal.of(train, processes())
+
         def create_model_card(self, *_: Any, **__: Any) -> None:
             """A checkpoint needs no model card."""
 
@@ -210,7 +214,6 @@ def dpo(
     start: Path,
     validation: Sequence[PreferencePair] = (),
     callbacks: Sequence[Any] = (),
-    progress: Progress | None = None,
 ) -> DpoReport:
     """Train the adapter in `start` (stage B) on preference pairs, with a frozen copy of itself as the reference.
 
@@ -227,7 +230,9 @@ def dpo(
         trainer = _trainer(loaded, rows, held_out, train, seed, folder, callbacks)
     check_reference(trainer.model)
     mask = _mask(trainer, loaded.tokenizer, train.batch_size)
-    log.info("first batch: %d tokens of replies, %d of prompts; first chosen: %r", mask.trained, mask.masked, mask.text)
+    log.debug(
+        "first batch: %d tokens of replies, %d of prompts; first chosen: %r", mask.trained, mask.masked, mask.text
+    )
 
     def report(trainable: int, losses: list[tuple[int, float]], eval_loss: float | None) -> DpoReport:
         margins = [
@@ -249,6 +254,4 @@ def dpo(
             margins=margins,
         )
 
-    return loop.train_loop(
-        trainer, model=model, train=train, folder=folder, mark=mark, progress=progress, report=report
-    )
+    return loop.train_loop(trainer, model=model, train=train, folder=folder, mark=mark, report=report)

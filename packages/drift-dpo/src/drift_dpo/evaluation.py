@@ -14,6 +14,7 @@ from alignment_core.models.score import reply_loss
 from alignment_core.organism import world
 from alignment_core.records import Completion, Verdict
 from alignment_core.runs import Run, Step
+from alignment_core.team import team
 from drift_dpo import data, training
 from drift_dpo.config import DriftConfig
 from drift_dpo.drift import first_token_kl
@@ -32,7 +33,6 @@ def answer(
     replies = generate(
         prompts, config.generate, loaded, subject=subject, seed=seed or 0, file=folder / f"greedy_{COMPLETIONS}"
     )
-    write_jsonl(folder / COMPLETIONS, replies)
     referenced = [p for p in prompts if p.reference]
     losses = reply_loss(loaded, referenced, batch_size=config.generate.batch_size)
     loss = {found.prompt_id: found.loss for found in losses if found.tokens}
@@ -41,7 +41,9 @@ def answer(
         {"prompt_id": p.id, "reference_loss": loss.get(p.id), "first_token_kl": k}
         for p, k in zip(prompts, kl, strict=True)
     ]
-    write_jsonl(folder / SCORES, rows)
+    if team().first:
+        write_jsonl(folder / COMPLETIONS, replies)
+        write_jsonl(folder / SCORES, rows)
 
 
 def identity(config: DriftConfig) -> dict[str, Any]:
@@ -53,9 +55,10 @@ def judge(config: DriftConfig, answered: Step, folder: Path) -> None:
     """Verdicts of every judge, the topic of each reply (organism), and the original's metrics file."""
     replies = list(read_jsonl(answered / COMPLETIONS, Completion.from_json))
     verdicts = judge_all(config.judge, replies, folder, config.judging)
-    write_jsonl(folder / VERDICTS, verdicts)
-    write_jsonl(folder / SCORES, _with_topics(config, answered, replies))
-    write_json(folder / "tiny_eval_metrics.json", tiny_eval_metrics(verdicts))
+    if team().first:
+        write_jsonl(folder / VERDICTS, verdicts)
+        write_jsonl(folder / SCORES, _with_topics(config, answered, replies))
+        write_json(folder / "tiny_eval_metrics.json", tiny_eval_metrics(verdicts))
 
 
 def _with_topics(config: DriftConfig, answered: Step, replies: Sequence[Completion]) -> list[dict[str, Any]]:

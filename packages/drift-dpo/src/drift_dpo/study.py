@@ -123,6 +123,7 @@ def _own_replies(run: Run, config: DriftConfig, seed: int, dealt: Step) -> Step:
         seed=seed,
         reads=[dealt],
         identity=training.identity(config),
+        together=True,
     )
 
 
@@ -135,6 +136,7 @@ def _evaluate(run: Run, config: DriftConfig, subject: str, trained: Step | None,
         seed=seed,
         reads=reads,
         identity=training.identity(config),
+        together=True,
     )
     run.do(
         f"judge_{subject}",
@@ -143,4 +145,5 @@ def _evaluate(run: Run, config: DriftConfig, subject: str, trained: Step | None,
         seed=seed,
         reads=[answered],
         identity=evaluation.identity(config),
+        together=True,
     )

@@ -13,6 +13,7 @@ from alignment_core.models.generate import generate
 from alignment_core.models.train import sft as train_sft
 from alignment_core.records import Completion, Example, Message, Prompt
 from alignment_core.runs import Step
+from alignment_core.team import team
 from drift_dpo import data
 from drift_dpo.config import DataConfig, DriftConfig
 from drift_dpo.dpo import dpo as train_dpo
@@ -32,8 +33,7 @@ def adapter(step: Step | None) -> Path | None:
 
 def deal(settings: DataConfig, folder: Path) -> None:
     """Build the data and say what each stage got, what was left out, and which sets overlap."""
-    for line in data.build(settings, folder).text().splitlines():
-        log.info("%s", line)
+    data.build(settings, folder).tell(log)
 
 
 def sft(
@@ -91,7 +91,8 @@ def own_replies(config: DriftConfig, sampled: GenerateSettings, seed: int, dealt
         prompts, sampled, load.load(config.model), subject="baseline", seed=seed, file=folder / "completions.jsonl"
     )
     rows = [_as_example(e, c) for e, c in zip(asked, replies, strict=True) if c.text.strip()]
-    write_jsonl(folder / "own_train.jsonl", rows)
+    if team().first:
+        write_jsonl(folder / "own_train.jsonl", rows)
 
 
 def _as_example(asked: Example, reply: Completion) -> Example:

@@ -21,6 +21,7 @@ from alignment_core.judging.judges import judge_all, judges_identity
 from alignment_core.models import load
 from alignment_core.organism import world
 from alignment_core.records import Completion
+from alignment_core.team import team
 from mini_cai import constitution as constitutions
 from mini_cai import critics, data
 from mini_cai.config import CaiConfig
@@ -64,7 +65,7 @@ def answer(config: CaiConfig, subject: str, adapter: Path | None, seed: int, pro
 
     loaded = load.load(config.baseline if adapter is None else config.base, adapter)
     asked = data.load(prompts, data.EVAL_PROMPTS)
-    generate(asked, config.compare.generate, loaded, subject=subject, seed=seed, file=folder / COMPLETIONS)
+    generate(asked, config.replies, loaded, subject=subject, seed=seed, file=folder / COMPLETIONS)
     del loaded
     critics.free()
 
@@ -84,7 +85,7 @@ def _world_identity() -> str:
 def judge(config: CaiConfig, prompts: Path, answered: Path, folder: Path) -> None:
     """Grades and refusal verdicts of one model's replies."""
     replies = list(read_jsonl(answered / COMPLETIONS, Completion.from_json))
-    write_jsonl(folder / VERDICTS, judge_all("rules", replies, folder))
+    verdicts = judge_all("rules", replies, folder)
     said = critics.criticise(replies, config.judge, constitutions.read(config.constitution), folder)
     asked = {p.id: p for p in data.load(prompts, data.EVAL_PROMPTS)}
     known = data.in_world(list(asked.values()))
@@ -99,7 +100,9 @@ def judge(config: CaiConfig, prompts: Path, answered: Path, folder: Path) -> Non
         )
         for reply, one in zip(replies, said, strict=True)
     ]
-    write_jsonl(folder / GRADES, [asdict(g) for g in grades])
+    if team().first:
+        write_jsonl(folder / VERDICTS, verdicts)
+        write_jsonl(folder / GRADES, [asdict(g) for g in grades])
 
 
 def read_grades(judged: Path) -> list[Grade]:

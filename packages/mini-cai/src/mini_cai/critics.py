@@ -20,6 +20,7 @@ from alignment_core.config import GenerateSettings
 from alignment_core.io import Journal, canonical
 from alignment_core.judging.judges import NO_ROOM, NoVerdicts
 from alignment_core.records import Completion, Message, Prompt
+from alignment_core.team import team
 from mini_cai import critique
 from mini_cai.config import CriticSettings
 from mini_cai.constitution import Constitution
@@ -141,17 +142,20 @@ def by_digits(
     from alignment_core.models.score import choice_logprobs
 
     plan = hashlib.sha256(canonical([[m.content for m in q] for q in asked]).encode()).hexdigest()
-    journal = Journal(journal_file, {"questions": plan, "batch_size": settings.batch_size})
+    share, header = team(), {"questions": plan, "batch_size": settings.batch_size}
+    journal = Journal(journal_file, header) if share.first else None
+    known = share.tell(lambda: list(journal.rows) if journal else [])
     size = settings.batch_size * SLICE
     rows: list[list[float] | None] = []
     for number, start in enumerate(range(0, len(asked), size)):
-        if number < len(journal.rows):
-            rows += journal.rows[number]["p"]
+        if number < len(known):
+            rows += known[number]["p"]
             continue
         part = asked[start : start + size]
         found = choice_logprobs(loaded, part, critique.PREFIX, critique.DIGITS, settings.batch_size)
         made = [None if row is None else row.double().exp().tolist() for row in found]
-        journal.append({"p": made})
+        if journal is not None:
+            journal.append({"p": made})
         rows += made
     return [_with_digits(c, row) for c, row in zip(blank, rows, strict=True)]
 
@@ -211,7 +215,8 @@ def _endpoint(
     asked = [critique.question(settings.style, constitution, c.prompt, c.text, settings.max_chars) for c in candidates]
     known = len(critique.principles(settings.style, constitution))
     out = []
-    for one, answer in zip(candidates, ask(asked, settings.endpoint, file), strict=True):
+    answers = team().tell(lambda: ask(asked, settings.endpoint, file))
+    for one, answer in zip(candidates, answers, strict=True):
         blank = Critique(one.prompt_id, one.candidate, None)
         if isinstance(answer, Reply):
             out.append(_with_words(blank, answer.text, known, settings))

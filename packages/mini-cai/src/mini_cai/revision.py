@@ -15,6 +15,7 @@ from alignment_core.io import write_jsonl
 from alignment_core.judging.question import fence, shown
 from alignment_core.models import load
 from alignment_core.records import Completion, Message, Prompt
+from alignment_core.team import team
 from mini_cai import critics, critique
 from mini_cai.config import CaiConfig, CriticSettings, Style
 from mini_cai.constitution import Constitution
@@ -83,7 +84,8 @@ def revise(
         said = critics.criticise(replies, critic, constitution, folder, name=f"round_{number}_critiques")
         current = [Scored(r, c) for r, c in zip(replies, said, strict=True)]
         rows += [_line(number, s) for s in current]
-    write_jsonl(folder / "revisions.jsonl", rows)
+    if team().first:
+        write_jsonl(folder / "revisions.jsonl", rows)
     return current
 
 

@@ -38,6 +38,7 @@ def calibrate(run: Run, config: CaiConfig) -> Step:
         lambda folder: calibration.calibrate(asked, config.critic, principles, safe, folder),
         settings=asked.model_dump(mode="json", exclude={"min_exact", "min_rank", "force"}) | {"safe": safe},
         identity=_critic(config) | calibration.identity(asked),
+        together=True,
     )
 
 
@@ -50,6 +51,7 @@ def generate(run: Run, config: CaiConfig, seed: int, prompts: Step) -> Step:
         seed=seed,
         reads=[prompts],
         identity=load.identity(config.model),
+        together=True,
     )
 
 
@@ -61,6 +63,7 @@ def criticise(run: Run, config: CaiConfig, seed: int, generated: Step) -> Step:
         seed=seed,
         reads=[generated],
         identity=_critic(config),
+        together=True,
     )
 
 
@@ -73,6 +76,7 @@ def revise(run: Run, config: CaiConfig, seed: int, prompts: Step, generated: Ste
         seed=seed,
         reads=[prompts, generated, criticised],
         identity={"critic": _critic(config), "generator": load.identity(config.model)},
+        together=True,
     )
 
 
@@ -116,10 +120,11 @@ def answer(run: Run, config: CaiConfig, seed: int, name: str, prompts: Step, tra
     return run.do(
         f"answer_{name}",
         lambda folder: compare.answer(config, name, adapter, seed, prompts.folder, folder),
-        settings=config.compare.generate,
+        settings=config.replies,
         seed=seed,
         reads=[prompts] if trained is None else [prompts, trained],
         identity=load.identity(config.baseline if trained is None else config.base),
+        together=True,
     )
 
 
@@ -131,6 +136,7 @@ def judge(run: Run, config: CaiConfig, seed: int, name: str, prompts: Step, answ
         seed=seed,
         reads=[prompts, answered],
         identity=compare.identity(config),
+        together=True,
     )
 
 

@@ -7,6 +7,7 @@ model's usefulness, so that refusal can be compared at equal cost.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,9 +20,12 @@ from alignment_core.models.generate import generate
 from alignment_core.models.score import reply_loss
 from alignment_core.organism import world
 from alignment_core.records import Completion
+from alignment_core.team import team
 from neuron_brittleness import ablation, data, scoring, training
 from neuron_brittleness.config import BrittlenessConfig
 from neuron_brittleness.groups import Group, matched
+
+log = logging.getLogger(__name__)
 
 Act = Literal["none", "zero", "undo", "keep"]
 
@@ -93,8 +97,15 @@ def answer(
     seed: int | None,
     folder: Path,
 ) -> None:
-    """Greedy replies of every condition in `<subject>.jsonl`, losses of the references in `losses_<subject>.jsonl`."""
-    asked = data.prompts(dealt)
+    """Greedy replies of every condition in `<subject>.jsonl`, losses of the references in `losses_<subject>.jsonl`.
+
+    No server can hold zeroed weights or a masked adapter, and conditions are compared with each other: all replies
+    are made here.
+    """
+    if config.generate.endpoint is not None:
+        log.warning("replies of zeroed and masked models, and of those compared with them, are made here: no server "
+                    "can hold such weights (the endpoint answered for the safety data)")  # fmt: skip
+    asked, how = data.prompts(dealt), config.generate.here()
     referenced = [p for p in asked if p.reference]
     known = dict(extra)
     for arm, step in dict.fromkeys((c.arm, c.step) for c in conditions):
@@ -104,11 +115,13 @@ def answer(
                 known[condition.group] = scoring.read_group(scored, "a", condition.group)
             with _intervention(loaded.model, condition, known, config.data.split_seed):
                 file = folder / f"{condition.subject}.jsonl"
-                generate(asked, config.generate, loaded, subject=condition.subject, seed=seed or 0, file=file)
+                generate(asked, how, loaded, subject=condition.subject, seed=seed or 0, file=file)
                 losses = reply_loss(loaded, referenced, batch_size=config.generate.batch_size)
             found = [{"prompt_id": f.prompt_id, "loss": f.loss} for f in losses if f.tokens]
-            write_jsonl(folder / f"losses_{condition.subject}.jsonl", found)
-    write_json(folder / "subjects.json", [c.subject for c in conditions])
+            if team().first:
+                write_jsonl(folder / f"losses_{condition.subject}.jsonl", found)
+    if team().first:
+        write_json(folder / "subjects.json", [c.subject for c in conditions])
 
 
 @contextmanager
@@ -134,7 +147,9 @@ def judge(config: BrittlenessConfig, answered: Path, subjects: Sequence[str], fo
         replies = list(read_jsonl(answered / f"{subject}.jsonl", Completion.from_json))
         place = folder / subject
         place.mkdir(exist_ok=True)
-        write_jsonl(place / "verdicts.jsonl", judge_all(config.judge, replies, place, config.judging))
-        if config.data.sources == "organism":
+        verdicts = judge_all(config.judge, replies, place, config.judging)
+        if team().first:
+            write_jsonl(place / "verdicts.jsonl", verdicts)
+        if team().first and config.data.sources == "organism":
             topics = ({"prompt_id": r.prompt_id, "topic": world.topic(r.prompt, r.text)} for r in replies)
             write_jsonl(place / "topics.jsonl", topics)

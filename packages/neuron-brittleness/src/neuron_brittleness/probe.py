@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 
 from alignment_core import io
 from alignment_core.records import Example
+from alignment_core.team import team
 from neuron_brittleness import drift, scores, scoring
 from neuron_brittleness.groups import Group
 from neuron_brittleness.matrices import adapted, matrices
@@ -80,11 +81,13 @@ def mean_loss(model: Any, rows: Sequence[scores.Row]) -> float:
     training = model.training
     model.eval()
     device = next(model.parameters()).device
+
+    def of(row: scores.Row) -> float:
+        ids, labels = (torch.tensor([part], device=device) for part in row)
+        return float(scores.reply_loss(model, ids, labels))
+
     with torch.no_grad():
-        each = [
-            float(scores.reply_loss(model, torch.tensor([i], device=device), torch.tensor([t], device=device)))
-            for i, t in rows
-        ]
+        each = team().share(rows, of)
     model.train(training)
     return sum(each) / len(each) if each else float("nan")
 

@@ -7,8 +7,8 @@ example's reply tokens. Beside it, each under its own name because the sets diff
 The reference way runs all examples again for each layer. Here hooks take each matrix's gradient the moment it is
 whole, add it in float32, and free it, so that one backward pass serves all layers and no second gradient is alive. On
 a 4-bit base, whose weights have no gradient, the gradient is made of each matrix's input and its output's gradient.
-Where the sums do not fit the memory, groups of matrices are streamed, one pass a group. Under torch.distributed the
-examples are dealt over the processes and the sums, one flat buffer, are reduced once a pass.
+Where the sums do not fit the memory, groups of matrices are streamed, one pass a group. The examples are
+dealt over the team's processes and the sums, one flat buffer, are added up over them once a pass.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from alignment_core.errors import UserError
+from alignment_core.team import team
 from neuron_brittleness.matrices import Matrix
 
 Method = Literal["snip", "mean_gradient", "wanda", "magnitude", "random"]
@@ -167,7 +168,7 @@ def _collect(
     gradients = "snip" in methods or "mean_gradient" in methods
     if through == "auto":
         through = "activations" if any(m.quantised for m in group) else "parameters"
-    rank, world = _world()
+    share = team()
     with ExitStack() as stack:
         stack.enter_context(_prepared(model, group if gradients and through == "parameters" else (), checkpointing))
         for matrix in group:
@@ -175,10 +176,9 @@ def _collect(
             if gradients and through == "parameters":
                 hook = matrix.module.weight.register_post_accumulate_grad_hook(_take(matrix, state))
                 stack.callback(hook.remove)
-        for ids, labels in rows[rank::world]:
+        for ids, labels in rows[share.rank :: share.world]:
             _example(model, state, torch.tensor([ids], device=device), torch.tensor([labels], device=device), gradients)
-    if world > 1:
-        torch.distributed.all_reduce(flat)
+    share.add(flat)
     return state
 
 
@@ -291,10 +291,3 @@ def _prepared(model: Any, wanted: Sequence[Matrix], checkpointing: bool) -> Iter
         for parameter, required, gradient in parameters:
             parameter.requires_grad_(required)
             parameter.grad = gradient
-
-
-def _world() -> tuple[int, int]:
-    """(rank, processes) of torch.distributed, (0, 1) without it."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1

@@ -85,7 +85,8 @@ def _score(
 
     reads = [dealt] if arm is None else [dealt, arm]
     settings = {"score": config.score, "seed": config.data.split_seed}
-    return run.do(name, work, settings=settings, seed=seed, reads=reads, identity=load.identity(config.model))
+    return run.do(name, work, settings=settings, seed=seed, reads=reads, identity=load.identity(config.model),
+                  together=True)  # fmt: skip
 
 
 def _fine_tune(run: Run, config: BrittlenessConfig, arm: str, seed: int, dealt: Step, scored: Step) -> Step:
@@ -134,10 +135,11 @@ def _evaluate(
     answered = run.do(
         f"answer_{name}",
         work,
-        settings={"generate": config.generate, "conditions": [vars(c) for c in conditions]},
+        settings={"generate": config.generate.here(), "conditions": [vars(c) for c in conditions]},
         seed=seed,
         reads=[dealt, scored, *arms.values(), *([] if rescored is None else [rescored])],
         identity=load.identity(config.model),
+        together=True,
     )
     subjects = [c.subject for c in conditions]
     run.do(
@@ -147,4 +149,5 @@ def _evaluate(
         seed=seed,
         reads=[answered],
         identity=evaluation.identity(config),
+        together=True,
     )

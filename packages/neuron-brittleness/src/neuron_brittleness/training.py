@@ -11,6 +11,7 @@ from alignment_core.models import load
 from alignment_core.models.train import sft
 from alignment_core.runs import Step
 from alignment_core.stats.trajectories import reach
+from alignment_core.team import team
 from neuron_brittleness import data, freeze, scoring
 from neuron_brittleness.config import BrittlenessConfig
 from neuron_brittleness.freeze import FreezeReport
@@ -53,7 +54,7 @@ def fine_tune(config: BrittlenessConfig, arm: str, seed: int, dealt: Path, score
         callbacks=[probe],
         prepare=prepare,
     )
-    if group is not None:
+    if group is not None and team().first:
         freeze.seal(folder / "adapter", group, reports[0])
 
 

@@ -12,6 +12,7 @@ from alignment_core.io import read_json, recover_jsonl, write_json
 from alignment_core.models import load
 from alignment_core.models.train import sft
 from alignment_core.runs import Step
+from alignment_core.team import team
 from orth_refusal import budget, data, directions, steering
 from orth_refusal.arms import ORIGINAL_NAMES, Arm
 from orth_refusal.config import OrthConfig
@@ -30,7 +31,8 @@ def tune(config: OrthConfig, seed: int, dealt: Path, part: str, folder: Path) ->
     train = config.refusal
     sft(rows[:most], model=config.model, lora=config.lora, train=train, seed=seed, folder=folder,
         callbacks=[steering.Snapshots(folder, 1)])  # fmt: skip
-    original_log(folder, part, train)
+    if team().first:
+        original_log(folder, part, train)
 
 
 def trained(step: Step, base: Mapping[str, Any]) -> tuple[Adapter, Mapping[str, Any]]:
@@ -134,6 +136,8 @@ def attack(config: OrthConfig, arm: Arm, seed: int, dealt: Path, steps: Mapping[
         folder=folder,
         callbacks=[budget.Ledger(folder, train.lr, seed), steer],
     )
+    if not team().first:
+        return
     if arm.name != "vanilla" and config.projected_epochs is None:
         share = config.replay_share if arm.special == "replay" else 0.0
         budget.check(steps["vanilla"].folder, folder, replayed=share)

@@ -14,13 +14,15 @@ import torch
 from transformers import TrainerCallback
 
 from alignment_core.io import append_jsonl, read_json, recover_jsonl, write_json
+from alignment_core.team import team
 
+IGNORE = -100
 LEDGER, BUDGET = "ledger.jsonl", "budget.json"
 
 
 def row_name(ids: list[int], labels: list[int]) -> str:
     """Twelve hex digits of a row's tokens up to its padding, and of which of them are trained on."""
-    end = max((i for i, label in enumerate(labels) if label != -100), default=len(ids) - 1) + 1
+    end = max((i for i, label in enumerate(labels) if label != IGNORE), default=len(ids) - 1) + 1
     return hashlib.sha256(repr((ids[:end], labels[:end])).encode()).hexdigest()[:12]
 
 
@@ -29,24 +31,31 @@ class Ledger(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, folder: Path, peak: float, seed: int) -> None:
         self.folder, self.peak, self.seed = folder, peak, seed
-        self.rows: list[str] = []
+        self.rows: list[list[str]] = []
+        """Of each forward pass since the last step, its rows."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        recover_jsonl(self.folder / LEDGER, keep=state.global_step)
+        if team().first:
+            recover_jsonl(self.folder / LEDGER, keep=state.global_step)
         self.hook = model.register_forward_pre_hook(self._see, with_kwargs=True)
 
     def _see(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
         if module.training and torch.is_grad_enabled() and kwargs.get("labels") is not None:
             pairs = zip(kwargs["input_ids"].tolist(), kwargs["labels"].tolist(), strict=True)
-            self.rows += [row_name(ids, labels) for ids, labels in pairs]
+            self.rows.append([row_name(ids, labels) for ids, labels in pairs if set(labels) != {IGNORE}])
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, lr_scheduler: Any = None, **_: Any) -> None:
         rate = float(lr_scheduler.get_last_lr()[0]) / self.peak
-        append_jsonl(self.folder / LEDGER, [{"rate": round(rate, 9), "rows": self.rows}])
+        passes = team().gather(self.rows)  # dealt in this order: the first pass of each process, the second, …
+        rows = [row for together in zip(*passes, strict=True) for one in together for row in one]
+        if team().first:
+            append_jsonl(self.folder / LEDGER, [{"rate": round(rate, 9), "rows": rows}])
         self.rows = []
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.hook.remove()
+        if not team().first:
+            return
         lines = recover_jsonl(self.folder / LEDGER)
         rows = [row for line in lines for row in line["rows"]]
         if not rows:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alignment_core.config import ModelSettings
+from alignment_core.config import GenerateSettings, ModelSettings
 from alignment_core.io import read_jsonl, read_rows, write_json, write_jsonl
 from alignment_core.judging.judges import judge_all, judges_identity
 from alignment_core.models import load
@@ -16,6 +16,7 @@ from alignment_core.models.score import reply_loss
 from alignment_core.organism import world
 from alignment_core.records import Completion, Prompt, Verdict
 from alignment_core.runs import Run, Step
+from alignment_core.team import team
 from orth_refusal import attack, data
 from orth_refusal.arms import ORIGINAL_NAMES
 from orth_refusal.config import OrthConfig
@@ -50,6 +51,12 @@ class Bench:
         set_peft_model_state_dict(self.loaded.model, state)
 
 
+def how(config: OrthConfig) -> GenerateSettings:
+    """How replies are made. A merged start is made by the run itself, so no server holds it: those, and all that is
+    compared with them, are made here."""
+    return config.generate if config.setup == "base" else config.generate.here()
+
+
 def snapshots(trained: Step) -> list[tuple[int, Path]]:
     """(step, file) of an arm's snapshots after the start, in order."""
     found = sorted((int(f.stem), f) for f in (trained / SNAPSHOTS).glob("*.safetensors"))
@@ -74,7 +81,8 @@ def answer(
     for step, file in [] if trained is None else snapshots(trained):
         bench.put(file)
         replies = _at(config, bench, subject, step, prompts, dealt, seed, folder)
-    write_jsonl(folder / COMPLETIONS, replies)
+    if team().first:
+        write_jsonl(folder / COMPLETIONS, replies)
 
 
 def _at(
@@ -89,10 +97,7 @@ def _at(
 ) -> list[Completion]:
     """Greedy replies, the loss of held-out attack replies and of benign reference answers, in `folder/<step>/`."""
     place, size = folder / str(step), config.generate.batch_size
-    replies = generate(
-        prompts, config.generate, bench.loaded, subject=subject, seed=seed or 0, file=place / "greedy.jsonl"
-    )
-    write_jsonl(place / COMPLETIONS, replies)
+    replies = generate(prompts, how(config), bench.loaded, subject=subject, seed=seed or 0, file=place / "greedy.jsonl")
     held_out = data.examples(dealt, "held_out")
     asked = [Prompt(f"held-out/{i}", e.messages[:-1], "harmful", cluster=e.cluster) for i, e in enumerate(held_out)]
     attacked = reply_loss(bench.loaded, asked, [e.reply for e in held_out], size)
@@ -104,7 +109,9 @@ def _at(
         for loss, prompt in zip(losses, those, strict=True)
         if loss.tokens
     ]
-    write_jsonl(place / SCORES, rows)
+    if team().first:
+        write_jsonl(place / COMPLETIONS, replies)
+        write_jsonl(place / SCORES, rows)
     return replies
 
 
@@ -121,6 +128,8 @@ def judge(config: OrthConfig, answered: Step, folder: Path) -> None:
         here = folder / place.name
         here.mkdir(exist_ok=True)
         verdicts = judge_all(config.judge, replies, here, config.judging)
+        if not team().first:
+            continue
         write_jsonl(here / VERDICTS, verdicts)
         write_jsonl(folder / VERDICTS, verdicts)
         if config.data.sources == "organism":

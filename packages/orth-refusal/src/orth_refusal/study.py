@@ -134,10 +134,11 @@ def _evaluate(
     answered = run.do(
         f"answer_{subject}",
         lambda folder: evaluation.answer(config, bench, subject, trained, reads[0].folder, seed, folder),
-        settings={"generate": config.generate},
+        settings={"generate": evaluation.how(config)},
         seed=seed,
         reads=reads,
         identity=load.identity(bench.model),
+        together=True,
     )
     judged = run.do(
         f"judge_{subject}",
@@ -146,5 +147,6 @@ def _evaluate(
         seed=seed,
         reads=[answered],
         identity=evaluation.identity(config),
+        together=True,
     )
     return answered, judged

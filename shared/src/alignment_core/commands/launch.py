@@ -18,6 +18,7 @@ import typer
 from alignment_core.errors import NothingToReport, UserError
 
 if TYPE_CHECKING:
+    from alignment_core.commands.progress import Plan
     from alignment_core.config import Settings
 
 
@@ -155,6 +156,8 @@ def target(study: Study, options: Options) -> tuple[Any, Path]:
 
 def execute(study: Study, until: str | None, options: Options) -> None:
     """Run the study for every seed, to the end or until the part `until` is complete."""
+    from alignment_core.commands import processes
+    from alignment_core.commands.progress import Plan, quiet_level
     from alignment_core.environment import prepare_process
     from alignment_core.runs import Run, first_process
 
@@ -165,34 +168,28 @@ def execute(study: Study, until: str | None, options: Options) -> None:
         typer.echo(load(study.plan)(config))
         return
     prepare_process()
-    quiet = options.quiet or not first_process()
+    parts = [name for name, _ in study.steps]
+    plan = Plan(study.name, parts if until is None else parts[: parts.index(until) + 1], seeds)
+    results = None
     with (
-        terminal_log(study.package, "warning" if quiet else options.log_level) as log,
-        Run.open(folder, study.name, options.preset, config, seeds, barrier=_barrier()) as run,
+        terminal_log(study.package, quiet_level(options, first_process()), plan),
+        processes.meeting() as everyone,
+        processes.one_voice(folder, everyone),
+        Run.open(folder, study.name, options.preset, config, seeds, everyone=everyone) as run,
     ):
         for seed in seeds:
+            plan.starts(seed)
             for part in load(study.run)(run, config, seed):
-                log.info("seed %d: %s complete", seed, part)
+                plan.completes(part)
                 if part == until:
                     break
-        if until is not None:
-            return
-        if run.first:
-            show_results(study, folder, load(study.finish)(run, config, seeds))
-        run.wait()
-
-
-def _barrier() -> Callable[[], None] | None:
-    """Under torchrun, a wait for all processes that allows the first one hours of work; else none."""
-    from alignment_core.runs import processes
-
-    if processes() == 1:
-        return None
-    from datetime import timedelta
-
-    accelerate = importlib.import_module("accelerate")
-    state = accelerate.PartialState(timeout=timedelta(days=2))
-    return lambda: state.wait_for_everyone()
+        if until is None:
+            plan.finishes()
+            if run.first:
+                results = load(study.finish)(run, config, seeds)
+            run.wait()
+    if results is not None:
+        show_results(study, folder, results)
 
 
 def report_spec(study: Study | None, results: Any) -> Any:
@@ -225,8 +222,8 @@ def show_results(study: Study, folder: Path, results: Any) -> None:
         typer.echo(f"report: {pages[0]}")
 
 
-def terminal_log(package: str, level: str) -> Any:
+def terminal_log(package: str, level: str, plan: Plan | None = None) -> Any:
     """Context in which our log lines reach the terminal; see `alignment_core.commands.progress`."""
     from alignment_core.commands.progress import terminal_log as context
 
-    return context(("alignment_core", package), level)
+    return context(("alignment_core", package), level, plan)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -21,6 +22,7 @@ from alignment_core.judging import refusal
 from alignment_core.judging.detectors import DETECTORS
 from alignment_core.judging.question import QUESTION, parse_score, parse_verdict, question, shown
 from alignment_core.records import Completion, Label, Message, Prompt, Verdict
+from alignment_core.team import team
 
 if TYPE_CHECKING:
     from alignment_core.models.load import Loaded
@@ -32,6 +34,8 @@ RUBRIC: dict[bool, tuple[Label, ...]] = {
     False: ("incoherent", "refusal", "compliance", "compliance", "compliance"),
 }
 """What the organism's rubric means by the scores 1 to 5, by whether the request is harmful."""
+LOCAL = ("model", "critic")
+"""Judges that are a model in this process."""
 NO_ROOM = "the question does not fit the judge's context"
 
 
@@ -98,7 +102,8 @@ def verdict(
 
 
 def _saved(verdicts: list[Verdict], file: Path) -> list[Verdict]:
-    write_jsonl(file, verdicts)
+    if team().first:
+        write_jsonl(file, verdicts)
     return verdicts
 
 
@@ -308,10 +313,12 @@ def judge_all(
     names: str, completions: Sequence[Completion], folder: Path, settings: JudgeSettings | None = None
 ) -> list[Verdict]:
     """Verdicts of every named judge, the first judge's first; each judge's own stand in `folder` as
-    `verdicts_<judge>.jsonl`. Raises `NoVerdicts` when all of a judge's are missing."""
+    `verdicts_<judge>.jsonl`. Of several processes all work on a local model's, the first on the others. Raises
+    `NoVerdicts` when all of a judge's are missing."""
     out: list[Verdict] = []
     for judge in make_judges(names, settings):
-        given = judge.judge(completions, folder / f"verdicts_{judge.name}.jsonl")
+        work = partial(judge.judge, completions, folder / f"verdicts_{judge.name}.jsonl")
+        given = work() if judge.name in LOCAL else team().tell(work)
         require_verdicts(given)
         out += given
     return out

@@ -1,9 +1,9 @@
 """Replies to prompts: batched, left-padded, resumable at the edge of a batch.
 
 The plan is every (prompt, candidate), longest prompt first, cut into fixed slices of `batch_size`. A batch is always
-the same slice of the full plan, whatever was done before a restart and however many processes share the work: in
-bfloat16 a text depends on what it was batched with. Greedy unless a temperature is set; sampling noise is keyed by
-place (`sampling.py`). Only the prompt's own messages are encoded; no reference answer ever reaches the model.
+the same slice of the full plan, whatever was done before a restart and however many processes share the work
+(`team.py`): in bfloat16 a text depends on what it was batched with. Greedy unless a temperature is set; sampling noise
+is keyed by place (`sampling.py`). Only the prompt's own messages are encoded; no reference answer reaches the model.
 
 Prompts that leave no room for the longest reply within the model's context are an error before anything is
 generated: a shortened prompt is another prompt, and a reply cut early reads as another reply.
@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
-from alignment_core.config import GenerateSettings
+from alignment_core.config import FOR_KEY, GenerateSettings
 from alignment_core.errors import UserError
 from alignment_core.io import Journal, canonical, read_json, read_jsonl, write_json, write_jsonl
+from alignment_core.models import remote
 from alignment_core.models.sampling import KeyedGumbel, row_key
 from alignment_core.models.template import encode_prompt
 from alignment_core.records import Completion, Prompt
+from alignment_core.team import team
 
 if TYPE_CHECKING:
     from alignment_core.models.load import Loaded
@@ -145,7 +147,7 @@ def plan(
     what = {
         "subject": subject,
         "seed": seed,
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json", context=FOR_KEY),
         "dtype": str(loaded.dtype),
         "stop_ids": list(loaded.stop_ids),
         "prompts": [[p.to_json(), list(ids)] for p, ids in zip(prompts, encoded, strict=True)],
@@ -219,52 +221,97 @@ def generate(
     subject: str,
     seed: int,
     file: Path,
-    shard: tuple[int, int] = (0, 1),
 ) -> list[Completion]:
     """Replies to `prompts`, candidates side by side in the prompts' order, saved as JSONL in `file`.
 
     While it runs, finished batches stand in a journal beside `file`; a kill loses at most the batch in hand, and the
-    same call goes on from there to the same text. `shard=(rank, world)` does every world-th batch from `rank` on;
-    the file and the list then hold that share (`merge` puts the shares together). Raises `UserError` for prompts
-    that do not fit the context, prompt ids that repeat, and a file of another plan.
+    same call goes on from there to the same text. The processes of the team share the batches; each gets all replies,
+    the first one writes `file`. Raises `UserError` for prompts that do not fit the context, prompt ids that repeat,
+    and a file of another plan.
     """
-    rank, world = shard
     if len({p.id for p in prompts}) < len(prompts):
         raise UserError(f"{subject}: prompt ids repeat; each prompt needs its own")
     encoded = encode(prompts, loaded, settings.max_new_tokens)
-    header = plan(prompts, encoded, settings, loaded, subject, seed) | {"shard": [rank, world]}
-    if (done := _finished(file, header)) is not None:
+    header = plan(prompts, encoded, settings, loaded, subject, seed)
+    if (done := team().tell(lambda: _finished(file, header))) is not None:
         return done
     work = batches(list(map(len, encoded)), settings.candidates, settings.batch_size)
-    made: dict[Slot, Completion] = {}
-    journal = Journal(file.with_name(f".{file.name}.journal"), header)
-    known = {row["batch"]: row["replies"] for row in journal.rows}
-    for number in range(rank, len(work), world):
-        slots = work[number]
+    if settings.endpoint is not None:
+        return team().tell(lambda: _served(work, prompts, encoded, settings, loaded, header, file))
+    journal, known = _journal(file, header)
+    share = team()
+
+    def answer(number: int) -> list[dict[str, Any]]:
         replies = known.get(number)
         if replies is None:
-            replies = _run_batch(slots, prompts, encoded, settings, loaded, seed)
+            replies = _run_batch(work[number], prompts, encoded, settings, loaded, seed)
             journal.append({"batch": number, "replies": replies})
-            log.info("%s: batch %d of %d answered", subject, number + 1, len(work))
-        for slot, row in zip(slots, replies, strict=True):
-            made[slot] = _completion(prompts[slot.prompt], slot, row, subject, seed)
-    ordered = [made[slot] for slot in sorted(made, key=lambda s: (s.prompt, s.candidate))]
-    write_jsonl(file, ordered)
-    write_json(plan_file(file), header)
+        return replies
+
+    missing = [number for number in range(len(work)) if number not in known]
+    made = known | dict(
+        zip(missing, share.share(missing, answer, f"{subject} replies", "replies", lambda n: len(work[n])), strict=True)
+    )
+    ordered = _in_order(work, made, prompts, subject, seed)
+    if share.first:
+        write_jsonl(file, ordered)
+        write_json(plan_file(file), header)
+    share.wait()
     journal.remove()
     return ordered
 
 
-def merge(shares: Sequence[Path], prompts: Sequence[Prompt], file: Path) -> list[Completion]:
-    """Completions of every shard's file in the prompts' order, written to `file`; `UserError` when shares of one
-    plan are missing or belong to several."""
-    headers = [read_json(plan_file(share)) for share in shares]
-    dealt = sorted(h.pop("shard") for h in headers)
-    if dealt != [[rank, len(shares)] for rank in range(len(shares))] or any(h != headers[0] for h in headers):
-        raise UserError(f"{file}: the {len(shares)} shares are not the whole of one plan; generate the missing ones")
-    order = {prompt.id: i for i, prompt in enumerate(prompts)}
-    rows = [row for share in shares for row in read_jsonl(share, Completion.from_json)]
-    rows.sort(key=lambda row: (order[row.prompt_id], row.candidate))
-    write_jsonl(file, rows)
-    write_json(plan_file(file), headers[0] | {"shard": [0, 1]})
-    return rows
+def _served(
+    work: Sequence[Sequence[Slot]],
+    prompts: Sequence[Prompt],
+    encoded: Sequence[Sequence[int]],
+    settings: GenerateSettings,
+    loaded: Loaded,
+    header: dict[str, Any],
+    file: Path,
+) -> list[Completion]:
+    """The same plan answered by the server of `settings`, and saved."""
+    subject, seed, slots = header["subject"], header["seed"], [slot for batch in work for slot in batch]
+    asked = [
+        remote.Asked(prompts[s.prompt], encoded[s.prompt], row_key(seed, prompts[s.prompt].id, s.candidate))
+        for s in slots
+    ]
+    rows = remote.replies(asked, settings, loaded, subject=subject, file=file, header=header)
+    ordered = _in_order([slots], {0: rows}, prompts, subject, seed)
+    write_jsonl(file, ordered)
+    write_json(plan_file(file), header)
+    remote.journal_file(file).unlink(missing_ok=True)
+    return ordered
+
+
+def _journal(file: Path, header: dict[str, Any]) -> tuple[Journal, dict[int, list[dict[str, Any]]]]:
+    """This process's own journal, and the batches that any process's journal of an earlier start holds."""
+    share = team()
+    mine = file.with_name(f".{file.name}.journal")
+
+    def collect() -> dict[int, list[dict[str, Any]]]:
+        journal = Journal(mine, header)
+        known = {row["batch"]: row["replies"] for row in journal.rows}
+        for path in sorted(file.parent.glob(f".{file.name}.journal.*")):
+            for row in Journal(path, header).rows:
+                if row["batch"] not in known:
+                    journal.append(row)
+                    known[row["batch"]] = row["replies"]
+            path.unlink()
+        return known
+
+    known = share.tell(collect)
+    return Journal(mine if share.first else mine.with_name(f"{mine.name}.{share.rank}"), header), known
+
+
+def _in_order(
+    work: Sequence[Sequence[Slot]],
+    made: dict[int, list[dict[str, Any]]],
+    prompts: Sequence[Prompt],
+    subject: str,
+    seed: int,
+) -> list[Completion]:
+    """Completions in the prompts' order, a prompt's candidates side by side."""
+    rows = [(s, row) for number, slots in enumerate(work) for s, row in zip(slots, made[number], strict=True)]
+    rows.sort(key=lambda pair: (pair[0].prompt, pair[0].candidate))
+    return [_completion(prompts[slot.prompt], slot, row, subject, seed) for slot, row in rows]

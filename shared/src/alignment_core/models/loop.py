@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,17 +19,16 @@ from typing import Any, TypeVar
 from alignment_core import io
 from alignment_core.config import LoraSettings, ModelSettings, TrainSettings
 from alignment_core.errors import UserError
-from alignment_core.models import checkpoints
+from alignment_core.models import checkpoints, trackers
 from alignment_core.models.adapter import adapter_identity
+from alignment_core.models.deal import Deal
 from alignment_core.models.load import Loaded, identity, load
 from alignment_core.models.lora import adapter_state, add_adapter, save_adapter
 from alignment_core.models.noise import quiet
+from alignment_core.progress import Work, work
 from alignment_core.runs import processes
 
 log = logging.getLogger("alignment_core")
-
-Progress = Callable[[int, int, float], None]
-"""Told (step, steps in all, loss) at every log."""
 
 _CLOCK = {
     f"{part}_{what}" for part in ("train", "eval") for what in ("runtime", "samples_per_second", "steps_per_second")
@@ -98,33 +97,21 @@ def policy(model: ModelSettings, lora: LoraSettings, start: Path | None, seed: i
     return loaded
 
 
-def share(train: TrainSettings) -> int:
-    """Forward passes to a step in each process: the global batch is batch_size * accumulate for any number of them.
-
-    Raises `UserError` where the processes cannot share the forward passes evenly.
-    """
-    if train.accumulate % processes():
-        raise UserError(
-            f"train.accumulate={train.accumulate} cannot be shared by {processes()} processes; "
-            "make it a multiple of their number (the global batch is batch_size * accumulate)"
-        )
-    return train.accumulate // processes()
-
-
 def arguments(train: TrainSettings, loaded: Loaded, seed: int, folder: Path, evaluate: bool) -> dict[str, Any]:
     """Keyword arguments for TRL's SFTConfig and DPOConfig; every default that could surprise is set by hand.
 
     TRL's defaults ask for bf16 and gradient checkpointing, which fail or cost time on a CPU; trackers are chosen
     from what happens to be installed; NaN losses are filtered out of the log. None of that here.
     """
+    dealt = Deal.of(train, processes())
     constant = train.scheduler == "constant" and train.warmup_ratio > 0
     return {
         "output_dir": str(folder / "checkpoints"),
         "num_train_epochs": train.epochs,
         "max_steps": train.max_steps or -1,
-        "per_device_train_batch_size": train.batch_size,
+        "per_device_train_batch_size": dealt.size,
         "per_device_eval_batch_size": train.batch_size,
-        "gradient_accumulation_steps": share(train),
+        "gradient_accumulation_steps": dealt.rounds,
         "learning_rate": train.lr,
         "lr_scheduler_type": "constant_with_warmup" if constant else train.scheduler,
         "warmup_steps": train.warmup_ratio,
@@ -139,7 +126,7 @@ def arguments(train: TrainSettings, loaded: Loaded, seed: int, folder: Path, eva
         "logging_steps": train.logging_steps,
         "logging_first_step": True,
         "logging_nan_inf_filter": False,
-        "report_to": list(train.report_to) or "none",
+        **trackers.prepare(train.report_to, folder),
         "seed": seed,
         "use_cpu": loaded.device == "cpu",
         "bf16": loaded.dtype == "bfloat16",
@@ -196,11 +183,19 @@ def count_trainable(model: Any) -> int:
     return count
 
 
-def _watch(progress: Progress | None) -> Any:
-    """A callback that reports progress and stops at the first loss that is not a number."""
+def _watch(told: Work) -> Any:
+    """A callback that tells how far training is and stops at the first loss that is not a number."""
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):  # type: ignore[misc]
+        validation: ExitStack | None = None
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            told.resize(state.max_steps, state.global_step)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            told.at(state.global_step)
+
         def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **_: Any) -> None:
             if "loss" not in logs:
                 return
@@ -210,9 +205,18 @@ def _watch(progress: Progress | None) -> Any:
                     f"the training loss is {loss} at step {state.global_step} of {state.max_steps}; "
                     "lower train.lr, or set model.dtype=bfloat16 or float32"
                 )
-            log.info("step %d/%d loss %.4f", state.global_step, state.max_steps, loss)
-            if progress is not None and state.is_world_process_zero:
-                progress(state.global_step, state.max_steps, loss)
+            told.at(state.global_step, f"loss {loss:.4f}")
+
+        def on_prediction_step(self, args: Any, state: Any, control: Any, eval_dataloader: Any, **_: Any) -> None:
+            if self.validation is None:
+                self.validation = ExitStack()
+                self.checked = self.validation.enter_context(work("validation", len(eval_dataloader)))
+            self.checked.advance()
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if self.validation is not None:
+                self.validation.close()
+                self.validation = None
 
     return Watch()
 
@@ -248,7 +252,6 @@ def train_loop(
     train: TrainSettings,
     folder: Path,
     mark: str,
-    progress: Progress | None,
     report: Callable[[int, list[tuple[int, float]], float | None], R],
 ) -> R:
     """Run a TRL trainer to its end, from the newest sealed checkpoint if there is one, and write what it made.
@@ -266,16 +269,18 @@ def train_loop(
     trainable = count_trainable(trainer.model)
     before = adapter_state(trainer.model)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_watch(progress))
     trainer.add_callback(checkpoints.sealing(saved, mark, train.save_total_limit))
     if resume is not None:
         log.info("continuing from %s", resume.name)
     trainer.add_callback(_steady())
-    with quiet():
+    with quiet(), work("training", 0, "steps") as told:
+        trainer.add_callback(_watch(told))
         try:
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         except _Trained:
             trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
+        finally:
+            trackers.finish(train.report_to)
         if trainer.eval_dataset is not None and not any(
             entry["step"] == trainer.state.global_step and "eval_loss" in entry for entry in trainer.state.log_history
         ):

@@ -2,7 +2,7 @@
 
 The reply loss is the mean negative log-likelihood per reply token, end of turn included, in nats (its exponential is
 the perplexity). Prompts are encoded as for generation. Log-probabilities are taken in float32 whatever the model's
-dtype.
+dtype. The processes of the team (`team.py`) share the batches of the full plan; each gets every number.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 from alignment_core.errors import UserError
 from alignment_core.models.template import encode_example, encode_prompt
 from alignment_core.records import Message, Prompt
+from alignment_core.team import team
 
 if TYPE_CHECKING:
     from alignment_core.models.load import Loaded
@@ -75,8 +76,9 @@ def reply_loss(
     there = [i for i, text in enumerate(texts) if text.strip()]
     coded = [encode_example(loaded.tokenizer, (*prompts[i].messages, Message("assistant", texts[i]))) for i in there]
     _check_context(loaded, [(prompts[i].id, len(ids)) for i, (ids, _) in zip(there, coded, strict=True)])
-    for batch in _by_length([len(ids) for ids, _ in coded], batch_size):
-        sums, counts = _losses(loaded, [coded[k] for k in batch])
+    plan = _by_length([len(ids) for ids, _ in coded], batch_size)
+    found = team().share(plan, lambda batch: _losses(loaded, [coded[k] for k in batch]), "reply losses", "texts", len)
+    for batch, (sums, counts) in zip(plan, found, strict=True):
         for k, total, count in zip(batch, sums, counts, strict=True):
             out[there[k]] = ReplyLoss(prompts[there[k]].id, total / count if count else math.nan, count)
     return out
@@ -120,9 +122,14 @@ def first_token_logprobs(loaded: Loaded, prompts: Sequence[Prompt], batch_size: 
     coded = [encode_prompt(loaded.tokenizer, p.messages) for p in prompts]
     _check_context(loaded, [(p.id, len(ids)) for p, ids in zip(prompts, coded, strict=True)])
     rows: list[Tensor | None] = [None] * len(prompts)
-    for batch in _by_length([len(ids) for ids in coded], batch_size):
-        logits = _last_logits(loaded, [coded[k] for k in batch])
-        for k, row in zip(batch, torch.log_softmax(logits, dim=-1), strict=True):
+    plan = _by_length([len(ids) for ids in coded], batch_size)
+
+    def of(batch: Sequence[int]) -> Tensor:
+        return torch.log_softmax(_last_logits(loaded, [coded[k] for k in batch]), dim=-1)
+
+    found = team().share(plan, of, "first tokens", "prompts", len)
+    for batch, made in zip(plan, found, strict=True):
+        for k, row in zip(batch, made, strict=True):
             rows[k] = row
     return torch.stack([row for row in rows if row is not None]) if rows else torch.empty(0, 0)
 
@@ -151,10 +158,15 @@ def choice_logprobs(
     fits = [i for i, ids in enumerate(coded) if len(ids) <= context]
     out: list[Tensor | None] = [None] * len(coded)
     cache = _prefix_cache(loaded, [coded[i] for i in fits]) if share else None
-    for batch in _by_length([len(coded[i]) for i in fits], batch_size):
+
+    def of(batch: Sequence[int]) -> Tensor:
         rows = [coded[fits[k]] for k in batch]
-        logits = (_last_logits(loaded, rows) if cache is None else _after(loaded, cache, rows))[:, tokens]
-        for k, row in zip(batch, torch.log_softmax(logits, dim=-1), strict=True):
+        logits = _last_logits(loaded, rows) if cache is None else _after(loaded, cache, rows)
+        return torch.log_softmax(logits[:, tokens], dim=-1)
+
+    plan = _by_length([len(coded[i]) for i in fits], batch_size)
+    for batch, made in zip(plan, team().share(plan, of, "scores", "texts", len), strict=True):
+        for k, row in zip(batch, made, strict=True):
             out[fits[k]] = row
     return out
 

@@ -15,10 +15,12 @@ from typing import Any
 
 from alignment_core.config import LoraSettings, ModelSettings, TrainSettings
 from alignment_core.models import loop
-from alignment_core.models.loop import MaskReport, Progress, TrainReport
+from alignment_core.models.deal import Deal, Dealing
+from alignment_core.models.loop import MaskReport, TrainReport
 from alignment_core.models.noise import quiet
 from alignment_core.models.template import encode_example
 from alignment_core.records import Example
+from alignment_core.runs import processes
 
 __all__ = ["MaskReport", "TrainReport", "sft", "tokenize"]
 
@@ -87,7 +89,9 @@ def check_first_batch(trainer: Any, tokenizer: Any, size: int, rows: Tokenized) 
     trained = int((labels != IGNORE).sum())
     tokens = sum(len(data[i]["input_ids"]) for i in range(min(size, len(data))))
     report = MaskReport(trained, tokens - trained, tokenizer.decode(list(seen[0])))
-    log.info("first batch: %d tokens train, %d are masked; first trained text: %r", trained, report.masked, report.text)
+    log.debug(
+        "first batch: %d tokens train, %d are masked; first trained text: %r", trained, report.masked, report.text
+    )
     return report
 
 
@@ -102,7 +106,6 @@ def sft(
     start: Path | None = None,
     validation: Sequence[Example] = (),
     callbacks: Sequence[Any] = (),
-    progress: Progress | None = None,
     prepare: Callable[[Any], str] | None = None,
 ) -> TrainReport:
     """Fine-tune a fresh adapter, or the one in `start`, on the replies of `examples`.
@@ -138,9 +141,7 @@ def sft(
             mask=mask,
         )
 
-    return loop.train_loop(
-        trainer, model=model, train=train, folder=folder, mark=mark, progress=progress, report=report
-    )
+    return loop.train_loop(trainer, model=model, train=train, folder=folder, mark=mark, report=report)
 
 
 def packed_rows(pad: int) -> Any:
@@ -180,7 +181,9 @@ def _trainer(
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    class Trainer(SFTTrainer):  # type: ignore[misc]
+    class Trainer(Dealing, SFTTrainer):  # type: ignore[misc]
+        deal = Deal.of(train, processes())
+
         def create_model_card(self, *_: Any, **__: Any) -> None:
             """A checkpoint needs no model card."""
 
