@@ -227,7 +227,7 @@ def test_a_server_that_dies_halfway(server, organism, tmp_path):
 @pytest.mark.usefixtures("server")
 def test_no_server(organism, tmp_path):
     how = settings(endpoint="http://127.0.0.1:9/v1")
-    with pytest.raises(UserError, match="start the server"):
+    with pytest.raises(UserError, match="start the server, or mend endpoint and endpoint_model"):
         generate(PROMPTS, how, organism, subject="s", seed=1, file=tmp_path / "c.jsonl")
 
 

@@ -250,15 +250,21 @@ def check(settings: EndpointSettings) -> None:
         raise unusable(settings, settings.model, outcome)
 
 
-def unusable(settings: EndpointSettings, model: str, outcome: Failure) -> UserError:
-    """The error that says in one line why a server does not do, and what would."""
-    key = f"the key in {settings.api_key_env}" if settings.api_key_env else "a call without a key (set api_key_env)"
+def unusable(
+    settings: EndpointSettings,
+    model: str,
+    outcome: Failure,
+    names: tuple[str, str, str] = ("base_url", "model", "api_key_env"),
+) -> UserError:
+    """The error that says in one line why a server does not do, and what would; `names` are what the user's settings
+    call address, model and key."""
+    key = f"the key in {settings.api_key_env}" if settings.api_key_env else f"a call without a key (set {names[2]})"
     advice = {
         401: f"it does not accept {key}",
         403: f"it does not allow {key} to use this model",
-        404: "no such path or model; base_url usually ends in /v1",
+        404: f"no such path or model; {names[0]} usually ends in /v1",
         429: "it is over its rate limit or quota; try later or lower concurrency",
-    }.get(outcome.status or 0, "start the server, or mend base_url and model")
+    }.get(outcome.status or 0, f"start the server, or mend {names[0]} and {names[1]}")
     return UserError(f"endpoint {settings.base_url}, model {model}: {outcome.reason}; {advice}")
 
 

@@ -27,7 +27,7 @@ from alignment_core.config import EndpointSettings, GenerateSettings
 from alignment_core.errors import UserError
 from alignment_core.io import Journal, write_json
 from alignment_core.models.endpoint import Endpoint, Failure, unusable
-from alignment_core.models.serving import ADAPTER, base_model, state
+from alignment_core.models.serving import ADAPTER, NAMES, base_model, state
 from alignment_core.progress import Work
 from alignment_core.records import Prompt
 
@@ -270,10 +270,10 @@ async def _route(server: Endpoint, model: str, asked: Asked, settings: GenerateS
         ("status", True),
         ("not_json", False),
     ):
-        raise unusable(server.settings, model, said)
+        raise unusable(server.settings, model, said, NAMES)
     by_chat = await _ask(server, model, "chat", asked, short, loaded)
     if isinstance(by_chat, Failure) and by_chat.why != "no_text":
-        raise unusable(server.settings, model, by_chat)
+        raise unusable(server.settings, model, by_chat, NAMES)
     why = said.reason if isinstance(said, Failure) else f"it read {said.prompt_tokens} tokens of {len(asked.tokens)}"
     log.warning(
         "%s takes no prompts as tokens (%s): messages are sent, and the chat template is the server's own",

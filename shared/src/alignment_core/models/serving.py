@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("alignment_core")
 
+NAMES = ("endpoint", "endpoint_model", "endpoint_key_env")
+"""What generation's settings call a server's address, model and key."""
 ADAPTER = "adapter-"
 """How the names of adapters begin that are loaded here."""
 
@@ -50,7 +52,7 @@ async def base_model(server: Endpoint, settings: GenerateSettings) -> str:
         return settings.endpoint_model
     found = await _models(server)
     if isinstance(found, Failure) and found.why != "not_json" and not (found.status or 0) >= 500:
-        raise unusable(server.settings, "any", found)
+        raise unusable(server.settings, "any", found, NAMES)
     names = [] if isinstance(found, Failure) else [entry["id"] for entry in found if not entry.get("parent")]
     if len(names) != 1:
         listed = f"serves {', '.join(names)[:200]}" if names else "lists no model"
