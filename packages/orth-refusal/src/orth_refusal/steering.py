@@ -19,14 +19,15 @@ from transformers import TrainerCallback
 from alignment_core.io import append_jsonl, recover_jsonl
 from alignment_core.models.lora import adapter_state
 from alignment_core.stats.trajectories import log_steps
+from alignment_core.team import team
 from orth_refusal.directions import Directions, read_weights
 from orth_refusal.factors import Factors, difference, inner
-from orth_refusal.flat import BLOCK, Flat, Group, check_names
-from orth_refusal.projection import constrain, dots, remove, remove_left, squares
+from orth_refusal.flat import Flat, Group, check_names
+from orth_refusal.projection import constrain, remove, remove_left, squares
+from orth_refusal.rounding import Rounding
 
 METER = "meter.jsonl"
 SNAPSHOTS = "snapshots"
-FINER = 1000
 
 
 class Rule:
@@ -57,34 +58,19 @@ class FactorGradient(Rule):
 
 
 class FactorUpdate(FactorGradient):
-    """Each factor tensor's actual update loses its component along u, so momentum and decay cannot carry it back.
-
-    What rounding the weights leaves along u, which counts when steps are small, two weights of each tensor take up:
-    one where u is largest, then, for what its own rounding leaves, one of finer grain (u and weight both small, u not
-    below its largest over `FINER`).
-    """
+    """Each factor tensor's actual update loses its component along u, so momentum and decay cannot carry it back;
+    what rounding the weights leaves along u is taken back, too."""
 
     def begin(self, flat: Flat, start: Tensor) -> None:
         super().begin(flat, start)
-        u, values = self.u.abs().view(-1), flat.values.abs().view(-1)
-        coarse, fine = [], []
-        for parameter, place in flat.parameters:
-            here = u[place : place + parameter.numel()]
-            if bool(here.any()):
-                grain = here * (values[place : place + parameter.numel()] + 1e-4)
-                coarse.append(place + int(here.argmax()))
-                fine.append(place + int(grain.where(here > here.max() / FINER, torch.inf).argmin()))
-        self.passes = [torch.tensor(places, device=u.device) for places in (coarse, fine)]
+        self.rounding = Rounding(flat, self.u)
 
     def gradient(self, flat: Flat, model: Any) -> None:
         """The optimiser sees the whole gradient."""
 
     def update(self, flat: Flat, before: Tensor, step: int) -> None:
         flat.values.copy_(before + remove(flat.values - before, self.u, flat.tensor_of, self.square))
-        u = self.u.double()
-        for at in self.passes:
-            left = dots(flat.values.double() - before, u, flat.tensor_of)[at // BLOCK]
-            flat.values.view(-1)[at] -= (left / u.view(-1)[at]).to(before.dtype)
+        self.rounding.settle(flat, before)
 
 
 def stacked(direction: Directions, group: Group, like: Tensor) -> Factors:
@@ -182,11 +168,18 @@ class KlToBase(Rule):
         rows, self.rows = self.rows, []
         if not rows:
             raise RuntimeError("no row was caught: the KL penalty would be silent")
-        total = sum(int((r["labels"][:, 1:] != -100).sum()) for r in rows)
+        share = team()
+        total = sum(share.gather(sum(int((r["labels"][:, 1:] != -100).sum()) for r in rows)))
+        others = flat.grads.clone() if share.world > 1 else None
+        if others is not None:
+            flat.attach_grads()  # this process's part of the penalty by itself, to be added up over all
         for row in rows:
             kl = kl_to_base(model, row)
-            (self.strength * kl / total).backward()  # type: ignore[no-untyped-call]
+            (self.strength * kl / total).backward()
         flat.collect_grads()
+        if others is not None:
+            share.add(flat.grads)
+            flat.grads.add_(others)
 
 
 def kl_to_base(model: Any, row: Mapping[str, Tensor]) -> Tensor:
@@ -245,9 +238,12 @@ class Snapshots(TrainerCallback):  # type: ignore[misc]
         self.keep = set(log_steps(state.max_steps, self.points))
         if state.global_step == 0:
             self.save(model, 0)
+        team().wait()  # what was saved at the start is read by all
 
     def save(self, model: Any, step: int) -> None:
         """The adapter's weights after `step`, as safetensors."""
+        if not team().first:
+            return
         (self.folder / SNAPSHOTS).mkdir(exist_ok=True, parents=True)
         save_file(adapter_state(model), str(self.folder / SNAPSHOTS / f"{step}.safetensors"))
 
@@ -266,7 +262,8 @@ class Steering(Snapshots):
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         super().on_train_begin(args, state, control, model=model)
         self.flat = Flat(model)
-        recover_jsonl(self.folder / METER, keep=state.global_step)
+        if team().first:
+            recover_jsonl(self.folder / METER, keep=state.global_step)
         first = read_weights(self.folder / SNAPSHOTS / "0.safetensors")
         named = {f"{n}.{part}": pair[part == "lora_A"] for n, pair in first.items() for part in ("lora_A", "lora_B")}
         start = self.flat.lay_out(named)
@@ -289,4 +286,5 @@ class Steering(Snapshots):
         pooled, each = self.meter.read()
         length = float((self.flat.values - self.before).norm())
         row = {"step": step, "pooled": pooled, "most": max(map(abs, each)), "length": length, "matrices": each}
-        append_jsonl(self.folder / METER, [row])
+        if team().first:
+            append_jsonl(self.folder / METER, [row])
