@@ -32,7 +32,7 @@ SMALL: dict[str, tuple[str, ...]] = {
     ),
     "neuron-brittleness": (
         "data.samples=4", "data.tune_size=16", "data.test_harmful=4", "data.test_benign=4",
-        "data.eval_split=calibration", "train.max_steps=2", "drift_every=1", "loss_examples=4", "draws=50",
+        "data.eval_split=calibration", "train.max_steps=2", "drift_every=1", "loss_examples=4", "draws=100",
         "doses=[1.0]", "generate.max_new_tokens=12",
     ),
     "orth-refusal": (

@@ -15,7 +15,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from alignment_core.config import GenerateSettings
 from alignment_core.data import alpaca, behaviours, jsonl, pku_saferlhf
 from alignment_core.data.sources import SOURCES, Rejects, Turn
 from alignment_core.data.sources import identity as source_identity
@@ -109,7 +108,7 @@ def _from_file(data: DataConfig, rejects: Rejects) -> list[Example]:
 
 def _own_refusals(config: BrittlenessConfig, parts: Parts, folder: Path) -> list[Example]:
     """The model's greedy replies to the candidates, those that are refusals."""
-    settings = GenerateSettings(max_new_tokens=config.generate.max_new_tokens, batch_size=config.generate.batch_size)
+    settings = config.generate.model_copy(update={"temperature": 0.0, "top_p": 1.0, "candidates": 1})
     loaded = load.load(config.model)
     replies = generate(parts.candidates, settings, loaded, subject="own", seed=0, file=folder / "own_replies.jsonl")
     asked = {p.id: p for p in parts.candidates}

@@ -9,13 +9,13 @@ from typing import Any
 from alignment_core import io
 
 
-def _endpoints(config: Any, key: str = "") -> Iterator[str]:
-    """The settings' addresses of servers that make replies."""
+def _endpoints(config: Any) -> Iterator[str]:
+    """Addresses of servers that make replies, in settings of replies (other sections name servers, too)."""
     if isinstance(config, Mapping):
-        for name, value in config.items():
-            yield from _endpoints(value, str(name))
-    elif key == "endpoint" and isinstance(config, str):
-        yield config
+        if "max_new_tokens" in config and isinstance(config.get("endpoint"), str):
+            yield config["endpoint"]
+        for value in config.values():
+            yield from _endpoints(value)
 
 
 def limits(folder: Path, config: Mapping[str, Any] | None) -> tuple[str, ...]:
