@@ -228,13 +228,16 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{where}: not TOML: {error}") from error
+    except (ValueError, RecursionError) as error:
+        why = "nested too deeply" if isinstance(error, RecursionError) else "a number of thousands of digits"
+        raise UserError(f"{where}: not TOML: {why}") from error
 
 
 def _value(text: str) -> Any:
     """A command-line value: TOML where it parses as one (numbers, booleans, lists, quoted strings), else the text."""
     try:
         return tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return None if text in ("none", "None", "null") else text
 
 

@@ -97,20 +97,47 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=True, allow_nan=False) + "\n")
 
 
+def _no_number(name: str) -> Any:
+    raise json.JSONDecodeError(f"{name} is no JSON", name, 0)
+
+
+def loads(text: str, *, nan: bool = True) -> Any:
+    """The value of JSON text; a `ValueError` of one line, also for what is too deep or has too many digits.
+
+    Other tools write NaN and infinities; without `nan` they are an error, as the standard has it.
+    """
+    try:
+        return json.loads(text, parse_constant=None if nan else _no_number)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except ValueError:
+        raise ValueError("a number of thousands of digits") from None
+
+
 def read_json(path: Path) -> Any:
     """The value in a JSON file; `InputError` names the file and the line when it cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except json.JSONDecodeError as error:
         raise InputError(str(path), error.lineno, f"not JSON: {error.msg}") from error
     except UnicodeDecodeError as error:
         raise InputError(str(path), None, "not UTF-8 text") from error
-    except RecursionError as error:
-        raise InputError(str(path), None, "not JSON: nested too deeply") from error
+    except ValueError as error:
+        raise InputError(str(path), None, f"not JSON: {error}") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """As `read_json`, for a file that holds an object; `InputError` when it holds another thing."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(str(path), None, f"expected an object, found {type(value).__name__}")
+    return value
 
 
 def write_jsonl(path: Path, records: Iterable[Record | dict[str, Any]]) -> int:
@@ -155,7 +182,7 @@ def recover_jsonl(path: Path, keep: int | None = None) -> list[Any]:
     with path.open("rb") as stream:
         for raw in stream:
             try:
-                row = json.loads(raw.decode("utf-8")) if raw.endswith(b"\n") else None
+                row = loads(raw.decode("utf-8"), nan=False) if raw.endswith(b"\n") else None
             except ValueError:
                 break
             if row is None or len(rows) == keep:
@@ -183,11 +210,13 @@ def read_rows(path: Path) -> Iterator[tuple[int, Any, str | None]]:
             if not raw.strip():
                 continue
             try:
-                yield number, json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8")), None
+                value = loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
             except UnicodeDecodeError:
                 yield number, None, "not UTF-8 text"
-            except (json.JSONDecodeError, RecursionError) as error:
-                yield number, None, f"not JSON: {getattr(error, 'msg', 'nested too deeply')}"
+            except ValueError as error:
+                yield number, None, f"not JSON: {getattr(error, 'msg', error)}"
+            else:
+                yield number, value, None
 
 
 def read_jsonl(

@@ -64,6 +64,15 @@ def _text(record: str, row: Mapping[str, Any], key: str) -> None:
         raise ValueError(f"{record}: {key!r} must be a string, found {type(row.get(key)).__name__}")
 
 
+def _counts(record: str, row: Mapping[str, Any], *keys: str) -> None:
+    """The training seed a whole number or null, and every one of `keys` that is there a whole number from 0."""
+    for key in keys:
+        if key in row and (type(row[key]) is not int or row[key] < 0):
+            raise ValueError(f"{record}: {key!r} must be a whole number from 0, found {row[key]!r:.60}")
+    if row.get("seed") is not None and type(row["seed"]) is not int:
+        raise ValueError(f"{record}: 'seed' must be a whole number or null, found {row['seed']!r:.60}")
+
+
 def _one_of(record: str, row: Mapping[str, Any], key: str, allowed: Sequence[str]) -> None:
     if row.get(key) not in allowed:
         raise ValueError(f"{record}: {key!r} must be one of {', '.join(allowed)}, found {row.get(key)!r}")
@@ -244,6 +253,8 @@ class Completion:
         for key in ("prompt_id", "subject", "text", "prompt"):
             _text("completion", values, key)
         _one_of("completion", values, "kind", KINDS)
+        _one_of("completion", {"finish": "stop", **values}, "finish", ("stop", "length"))
+        _counts("completion", values, "candidate", "tokens")
         return cls(**values)
 
 
@@ -284,6 +295,10 @@ class Verdict:
         if values.get("label") is not None:
             _one_of("verdict", values, "label", LABELS)
         _one_of("verdict", values, "kind", KINDS)
+        _counts("verdict", values, "candidate")
+        score = values.get("score")
+        if score is not None and not (type(score) in (int, float) and -1e300 < score < 1e300):
+            raise ValueError(f"verdict: 'score' must be a number or null, found {score!r:.60}")
         if values.get("evidence") is not None:
             values["evidence"] = _span(values["evidence"])
         return cls(**values)

@@ -78,8 +78,8 @@ def finished(partial: Path, step: Step) -> bool:
     path = partial / "step.json"
     if not path.exists():
         return False
-    facts = io.read_json(path)
-    return bool(facts["key"] == step.key and facts["files"] == _files(partial))
+    facts = io.read_object(path)
+    return bool(facts.get("key") == step.key and facts.get("files") == _files(partial))
 
 
 def seal(partial: Path, facts: dict[str, Any]) -> None:
@@ -100,9 +100,13 @@ def seal(partial: Path, facts: dict[str, Any]) -> None:
 def check_whole(step: Step) -> None:
     """Raise `UserError` when a finished step was changed or cut afterwards."""
     path = step / "step.json"
-    facts = io.read_json(path) if path.exists() else {}
-    files = _files(step.folder)
-    wrong = [name for name, size in facts.get("files", {}).items() if files.get(name) != size]
+    facts = io.read_object(path) if path.exists() else {}
+    files, sealed = _files(step.folder), facts.get("files", {})
+    wrong = [name for name, size in sealed.items() if files.get(name) != size] if isinstance(sealed, dict) else ["it"]
     if facts.get("key") != step.key or wrong:
-        what = f"{wrong[0]} is missing or has another size" if wrong else "its step.json is missing or of another step"
+        what = (
+            f"{' '.join(wrong[0].split())} is missing or has another size"
+            if wrong
+            else "its step.json is missing or of another step"
+        )
         raise UserError(f"{step.folder} was changed after it was made: {what}; delete that folder and run it again")

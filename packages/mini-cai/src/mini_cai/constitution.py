@@ -15,7 +15,7 @@ from pathlib import Path
 
 from alignment_core.errors import InputError, UserError
 
-_NUMBERED = re.compile(r"\s*(\d+)[.)]\s+(\S.*)")
+_NUMBERED = re.compile(r"\s*(\d{1,9})[.)]\s+(\S.*)")
 
 
 @dataclass(frozen=True)

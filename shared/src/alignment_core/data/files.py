@@ -77,8 +77,9 @@ def rows(path: Path) -> Iterator[Row]:
                 yield from _lines(stream)
     except _DAMAGED as error:
         raise InputError(str(path), None, f"damaged archive: {error}; fetch the file again") from error
-    except OSError as error:
-        raise InputError(str(path), None, f"cannot be read: {error.strerror or error}") from error
+    except OSError as error:  # Arrow's, too, whose reasons have several lines
+        why = error.strerror or str(error).partition("\n")[0]
+        raise InputError(str(path), None, f"cannot be read: {why}") from error
 
 
 def _no_constant(name: str) -> Any:
@@ -182,5 +183,5 @@ def _parquet(path: Path, stream: BinaryIO) -> Iterator[Row]:
             for row in batch.to_pylist():
                 number += 1
                 yield number, row, None
-    except pyarrow.ArrowException as error:
-        raise InputError(str(path), None, f"not a parquet file: {str(error).splitlines()[0]}") from error
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise InputError(str(path), None, f"not a parquet file: {str(error).partition(chr(10))[0]}") from error

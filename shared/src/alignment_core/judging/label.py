@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from alignment_core.errors import InputError, UserError
-from alignment_core.io import append_jsonl, read_json, read_jsonl, recover_jsonl, write_json
+from alignment_core.io import append_jsonl, read_jsonl, read_object, read_rows, recover_jsonl, write_json
 from alignment_core.judging.evaluate import REFUSAL_RATES
 from alignment_core.records import KINDS, LABELS, Completion, Kind, Label, Verdict
 from alignment_core.stats.intervals import Interval, two_phase, wilson
@@ -115,6 +115,7 @@ def stratified_sample(
 def labelled(file: Path) -> list[HandLabel]:
     """The labels given so far; of two on one reply the later. A line torn by a crash is cut off."""
     given: dict[Key, HandLabel] = {}
+    _refuse_damage(file)
     for number, row in enumerate(recover_jsonl(file), 1):
         try:
             one = HandLabel.from_json(row)
@@ -122,6 +123,17 @@ def labelled(file: Path) -> list[HandLabel]:
             raise InputError(str(file), number, str(error)) from error
         given[key_of(one)] = one
     return list(given.values())
+
+
+def _refuse_damage(file: Path) -> None:
+    """`InputError` for a line that is no JSON, unless a crash tore it off: hand labels are cut off by nothing else."""
+    if not file.exists():
+        return
+    lines = list(read_rows(file))
+    torn = bool(lines) and not file.read_bytes().endswith(b"\n")
+    for number, _, reason in lines[:-1] if torn else lines:
+        if reason is not None:
+            raise InputError(str(file), number, f"{reason}; mend or remove that line")
 
 
 def label_session(
@@ -254,14 +266,17 @@ def read_run(folder: Path, judge: str = "") -> tuple[list[Completion], list[Verd
     where changed rules judged the same replies again)."""
     if not (folder / "results.json").is_file():
         raise UserError(f"{folder} holds no results.json; give the folder of a finished run, like runs/drift-dpo/tiny")
-    named = {m.get("completions") for m in read_json(folder / "results.json").get("measurements", [])}
-    files = sorted(folder / str(name) for name in named if name)
+    measured = read_object(folder / "results.json").get("measurements")
+    rows = measured if isinstance(measured, list) else ()
+    named = {str(m["completions"]) for m in rows if isinstance(m, dict) and m.get("completions")}
+    files = sorted(folder / name for name in named)
     sources = {file.parent.name for file in files}
     completions = {key_of(c): c for file in files for c in read_jsonl(file, Completion.from_json)}
     verdicts: dict[Key, Verdict] = {}
     for file in sorted((folder / "steps").glob("[!.]*/verdicts.jsonl"), key=lambda f: f.stat().st_mtime_ns):
         step = file.parent / "step.json"
-        reads = set(read_json(step).get("reads", ())) if step.is_file() else set()
+        reads = read_object(step).get("reads") if step.is_file() else ()
+        reads = set(reads) if isinstance(reads, dict | list | tuple) else set()
         if not sources & {file.parent.name, *reads}:
             continue
         given = list(read_jsonl(file, Verdict.from_json))

@@ -54,7 +54,7 @@ def screen(folder: Path) -> None:
 
 def _screen_index(file: Path) -> None:
     index = io.read_json(file)
-    names = set(index.get("weight_map", {}).values()) if isinstance(index, dict) else set()
-    for name in sorted(map(str, names)):
+    shards = index.get("weight_map") if isinstance(index, dict) else None
+    for name in sorted({str(name) for name in shards.values()} if isinstance(shards, dict) else ()):
         if file.name.startswith("model.safetensors") and (not name.endswith(".safetensors") or "/" in name):
             raise UserError(f"{file}: names the shard {name!r}; shards are safetensors files in the same folder")

@@ -33,13 +33,19 @@ def read(timings: Mapping[str, Any]) -> list[Spent]:
     return [
         Spent(
             str(step.get("name", folder)),
-            step.get("seed"),
-            float(step.get("seconds", 0)),
-            float(step.get("peak_rss_bytes", 0)),
-            int(step.get("attempts", 1)),
+            seed if isinstance(seed := step.get("seed"), int) else None,
+            _number(step.get("seconds")),
+            _number(step.get("peak_rss_bytes")),
+            int(_number(step.get("attempts", 1))),
         )
         for folder, step in rows
+        if isinstance(step, dict)
     ]
+
+
+def _number(value: Any) -> float:
+    """A figure from a file that somebody may have edited; 0 where it is none."""
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e15 else 0.0
 
 
 def html(timings: Mapping[str, Any], environment: Mapping[str, Any]) -> str:

@@ -54,24 +54,28 @@ def find(folder: Path, results: Results) -> tuple[list[Completion], list[Verdict
     ends = [m for m in naming if not any(place is not None for place in m.at.values())]
     named = dict.fromkeys(str(m.completions) for m in ends or naming)
     files = [folder / n for n in named if not Path(n).is_absolute() and ".." not in Path(n).parts]
-    config = io.read_json(folder / "config.json") if (folder / "config.json").exists() else {}
-    steps = [(p.parent, io.read_json(p)) for p in sorted(folder.glob("steps/*/step.json"))]
+    config = io.read_object(folder / "config.json") if (folder / "config.json").exists() else {}
+    steps = [(p.parent, io.read_object(p)) for p in sorted(folder.glob("steps/*/step.json"))]
     completions: list[Completion] = []
     verdicts: list[Verdict] = []
     for file in files:
         if file.is_file():
             completions += io.read_jsonl(file, Completion.from_json)
-            judged = _judged(file, steps, config.get("config", {}))
+            judged = _judged(file, steps, _mapping(config.get("config")))
             verdicts += [v for path in judged for v in io.read_jsonl(path, Verdict.from_json)]
     return completions, verdicts
 
 
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
 def _judged(file: Path, steps: Sequence[tuple[Path, Any]], config: Mapping[str, Any]) -> list[Path]:
     own: list[tuple[Path, Any]] = [(file.parent, {})]
-    readers = [(step, facts) for step, facts in steps if file.parent.name in (facts.get("reads") or {})]
+    readers = [(step, facts) for step, facts in steps if file.parent.name in _mapping(facts.get("reads"))]
 
     def fits(facts: Any) -> bool:
-        return all(config.get(k) == v for k, v in (facts.get("settings") or {}).items())
+        return all(config.get(k) == v for k, v in _mapping(facts.get("settings")).items())
 
     candidates = [(step, facts) for step, facts in [*own, *readers] if any(step.glob("verdicts*.jsonl"))]
     candidates.sort(key=lambda pair: (fits(pair[1]), (pair[0] / "step.json").stat().st_mtime if pair[1] else 0.0))
