@@ -83,8 +83,18 @@ def results(preset: str, seeds: Sequence[int], config: BrittlenessConfig, found:
     )
 
 
+_MINUS = "zero new − zero matched to new"
+_EQUAL = "_at_equal_topic_loss"
+CONTRASTED = (
+    SubjectSpec("base_new_minus_matched", f"Base ({_MINUS})"),
+    SubjectSpec("frozen_new_minus_matched", f"Frozen ({_MINUS})"),
+)
+
+
 def _label(key: str) -> str:
     """`frozen_zero_new_matched` for readers."""
+    if key.endswith(_EQUAL):
+        return f"{_label(key.removesuffix(_EQUAL))} at equal topic loss"
     named = {s.key: s.label for s in GROUPS} | {"new": "new", "new_matched": "matched to new"}
     words = []
     for arm in ("free_", "frozen_"):
@@ -130,13 +140,15 @@ def spec(found: Results) -> ReportSpec:
         s.key for s in acted if s.key.startswith(("free_", "frozen_")) and not s.key.endswith(("before", "after"))
     )
     arms = ("baseline", "free", "frozen", "matched_frozen", "free_at_equal_loss", "frozen_at_equal_loss")
+    sides = dict.fromkeys(side for c in found.comparisons for side in (c.a, c.b) if side.endswith(_EQUAL))
+    equal = tuple(SubjectSpec(k, _label(k), control=True) for k in sides)
     compared = [(c.metric, c.a, c.b) for c in found.comparisons if c.metric in ("harmful_refusal_rate", "topic_loss")]
     groups = tuple(s.key for s in GROUPS)
     return ReportSpec(
         title="The weights that safety hangs on",
         question="Do the weights that safety hangs on drift more than others under fine-tuning, and do others take "
         "over when they are frozen?",
-        subjects=(*STATES, *GROUPS, *acted),
+        subjects=(*STATES, *GROUPS, *acted, *CONTRASTED, *equal),
         metrics=METRICS,
         tables=(
             TableSpec("Fine-tuned models", MAIN, arms),

@@ -98,16 +98,18 @@ def headline(found: Results) -> str:
     labels = {s.key: s.label for s in SUBJECTS}
     for arm, control in CONTROL_OF.items():
         c = found.comparison(summaries.MATCHED, control, arm)
-        if c is not None and c.low is not None:
+        if c is not None and c.difference is not None and c.low is not None:
             seen += 1
             if c.low > 0:
-                hits.append(f"{labels[arm]} {interval(c, 3, signed=True)}")
+                hits.append((-c.difference, f"{labels[arm]} {interval(c, 3, signed=True)}"))
     if any("confounded" in h.because for h in found.hypotheses):
         return CONFOUNDED
-    what = "keeps more harmful refusals than its random control where attacks have learned equally well"
+    what = "more harmful refusals than its random control where attacks have learned equally well"
     if not hits:
-        return f"That a projection {what} is not shown for any of {seen}."
-    return f"That a projection {what} is shown for {len(hits)} of {seen}: {'; '.join(hits)}."
+        return f"No projection was shown to keep {what}; {seen} compared."
+    return (
+        f"{len(hits)} of {seen} projections were shown to keep {what}: {'; '.join(text for _, text in sorted(hits))}."
+    )
 
 
 def spec(found: Results) -> ReportSpec:

@@ -68,7 +68,7 @@ def grid(table: Grid, shown: Replies | None = None) -> str:
     numeric = table.numeric or tuple(False for _ in table.columns)
     css = [' class="n"' if right else "" for right in numeric]
     heads = (
-        f'<th scope="col"{c}>{_cell(Cell(title, said), None)}</th>' if title else "<td></td>"
+        f'<th scope="col"{c}>{_cell(Cell(_bound(title), said), None)}</th>' if title else "<td></td>"
         for title, said, c in zip(table.columns, under, css, strict=True)
     )
     lines = []
@@ -80,6 +80,11 @@ def grid(table: Grid, shown: Replies | None = None) -> str:
     region = f'<div class="scroll" tabindex="0" role="group" aria-label="{for_html(table.title or "table")}">'
     body = "\n".join(lines)
     return f"{title}{region}<table><thead><tr>{''.join(heads)}</tr></thead><tbody>\n{body}</tbody></table></div>{note}"
+
+
+def _bound(title: str) -> str:
+    """A column's name whose arrow stays on its last word's line."""
+    return title.replace(" ↑", "\u00a0↑").replace(" ↓", "\u00a0↓")
 
 
 def _once(table: Grid) -> tuple[list[str], list[tuple[Cell, ...]]]:

@@ -142,9 +142,9 @@ def _numbers(results: Results, spec: ReportSpec, shown: replies.Replies) -> str:
     grids = [g for t in spec.tables if t.terminal and (g := tables.rates(results, spec, t)).rows]
     if not grids:
         return ""
-    how = "↑ more is better, ↓ less is better. Brackets hold the 95% interval; n counts prompts unless it says seeds."
+    how = "↑ more is better, ↓ less is better. Brackets hold the 95% interval; n counts prompts unless it says what."
     how += " A figure with a dotted line leads to the replies behind it." if shown.subjects else ""
-    out = [f'<p class="note">{how}</p>', markup.folded("What the names mean", _names(results, spec))]
+    out = [f'<p class="note">{how}</p>', markup.folded("What the names mean", _names(results, spec), "paper")]
     return "\n".join([*out, *(markup.grid(g, shown) for g in grids)])
 
 
@@ -181,7 +181,8 @@ def _tests(results: Results, spec: ReportSpec) -> str:
         if role == "primary" or len(grids) == 1 or (role == "control" and len(grid.rows) <= cost.FEW):
             shown.append(markup.grid(_titled(grid, _ROLES[role])))
         else:
-            shown.append(markup.folded(f"{_ROLES[role]} ({len(grid.rows)})", markup.grid(_titled(grid, "")), "paper"))
+            paper = "paper" if role == "control" else ""
+            shown.append(markup.folded(f"{_ROLES[role]} ({len(grid.rows)})", markup.grid(_titled(grid, "")), paper))
     said = " ".join(f"{c.method} {c.estimand}" for c in tables.shown_comparisons(results, spec))
     terms = markup.meanings((term, text) for term, text in _TERMS.items() if term in said)
     agreed = tables.agreements(results)

@@ -172,17 +172,18 @@ def _prompt(replies: Replies, spec: ReportSpec, kind: Kind, group: Sequence[Comp
     about = " · ".join(for_html(t) for t in (group[0].category, group[0].source) if t)
     yield f'<article class="prompt {" ".join(sorted(_has(replies, group)))}">'
     yield f'<h3>{for_html(_cut(group[0].prompt), lines=True)} <span class="where">{about}</span></h3>'
+    several = any(c.candidate for c in group)
     for c in group:
-        yield _reply(replies, spec, c, folded=kind == "harmful")
+        yield _reply(replies, spec, c, folded=kind == "harmful", several=several)
     yield "</article>"
 
 
-def _reply(replies: Replies, spec: ReportSpec, c: Completion, *, folded: bool) -> str:
+def _reply(replies: Replies, spec: ReportSpec, c: Completion, *, folded: bool, several: bool) -> str:
     first = replies.verdict(c, replies.judges[0]) if replies.judges else None
     said = replies.label(c)
     parts = [f"<b>{for_html(spec.subject(c.subject).label)}</b>", f'<span class="badge l-{said}">{said}</span>']
     parts += [f"· {for_html(first.rule)}"] if first is not None and first.rule else []
-    parts += [f"· candidate {c.candidate}"] if c.candidate else []
+    parts += [f"· reply {c.candidate + 1}"] if several else []
     for judge in replies.judges[1:]:
         other = replies.verdict(c, judge)
         if other is not None:

@@ -62,12 +62,14 @@ def interval(m: Measurement | Comparison, digits: int = 2, *, signed: bool = Fal
 
 
 def cell(m: Measurement | None, metric: MetricSpec, seeds: int = 0) -> Cell:
-    """A measurement's cell; with `seeds` an n that counts the training seeds says so."""
+    """A measurement's cell; an n that counts training seeds (of `seeds`) or layers says so."""
     if m is None:
         return Cell("not measured")
     n = "n/a" if m.n is None else str(m.n)
     if m.seed is None and m.method == "t" and m.n == seeds > 1:
         n += " seeds"
+    if m.method.endswith("layers"):
+        n += " layers"
     return Cell(interval(m, metric.digits), f"n={n} ({m.missing} missing)", metric.kind, m.subject)
 
 
@@ -159,7 +161,7 @@ ADJUSTED = "p adjusted: Holm over the primary tests named before the run; everyt
 def _difference(c: Comparison, spec: ReportSpec) -> tuple[Cell, ...]:
     """One comparison's row, its role apart. A difference has a digit more than its metric: it is smaller."""
     metric = spec.metric(c.metric)
-    digits = metric.digits + 1 if metric.rate else metric.digits
+    digits = metric.digits + 1
     return (
         Cell(f"{spec.subject(c.b).label} − {spec.subject(c.a).label}", metric.label),
         Cell(interval(c, digits, signed=True), f"{c.method}, {c.estimand}"),
