@@ -13,7 +13,7 @@ BIN := .venv/bin
 SETUP := .venv/.setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(STUDIES) record report organism selfcheck test test-all lint types format wheels bench bench-refusal clean
+.PHONY: help setup $(STUDIES) record report organism selfcheck test test-all lint types format wheels lowest bench bench-refusal clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z$$()_-]+:.*## / {n = split($$1 == "$$(STUDIES)" ? "$(STUDIES)" : $$1, names, " "); \
@@ -24,7 +24,7 @@ setup: $(SETUP) ## install everything into .venv (done by the other targets when
 .uv/bin/uv:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; install one, or name it: make PYTHON=/path/to/python3.11 setup" >&2; exit 2; }
 	@echo "installing uv into .uv/"
-	@$(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet uv
+	@$(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet --disable-pip-version-check uv
 
 $(SETUP): pyproject.toml uv.lock shared/pyproject.toml $(wildcard packages/*/pyproject.toml) $(if $(filter .uv/bin/uv,$(UV)),| .uv/bin/uv)
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; install one, or name it: make PYTHON=/path/to/python3.11 setup" >&2; exit 2; }
@@ -73,6 +73,11 @@ format: $(SETUP) ## format the code
 
 wheels: $(SETUP) ## build the wheels into dist/
 	@$(UV) build --quiet --all-packages --wheel && ls dist/*.whl
+
+lowest: $(SETUP) ## the quick tests on the oldest versions the packages take, installed in build/lowest
+	@$(UV) venv --quiet --clear --python $${UV_PYTHON:-$(PYTHON)} build/lowest
+	@$(UV) pip install --quiet --python build/lowest --resolution lowest-direct ./shared $(addprefix ./packages/,$(STUDIES)) --group dev
+	@for t in shared/tests $(addprefix packages/,$(STUDIES)); do echo "== $$t"; build/lowest/bin/pytest -q $$t || exit 1; done
 
 bench: $(SETUP) ## the benchmarks: ratios measured side by side
 	@for b in tests/benchmarks/bench_*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
