@@ -286,6 +286,26 @@ def test_the_example_runs(page: Path, tmp_path: Path) -> None:
 # The README as a newcomer follows it
 
 
+def test_the_plan_and_the_settings_file_as_the_readme_has_them(tmp_path: Path) -> None:
+    (block,) = [b for b in blocks(ROOT / "README.md", "bash") if "--dry-run" in b]
+    (planned,) = [words for words in commands(block) if "--dry-run" in words]
+    here = Path(sys.executable).parent
+
+    def run(*words: str) -> str:
+        program = str(here / Path(words[0]).name)
+        done = subprocess.run([program, *words[1:]], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    said = run(*planned)
+    assert "16.1 GB; gated: accept its licence on the hub, set HF_TOKEN" in said
+    text = (ROOT / "README.md").read_text()
+    assert "`drift-dpo show paper > mine.toml`" in text
+    assert "`--config mine.toml`" in text
+    (tmp_path / "mine.toml").write_text(run("drift-dpo", "show", "paper"))
+    assert run("drift-dpo", "run", "--preset", "paper", "--config", "mine.toml", "--dry-run") == said
+
+
 def _clone(folder: Path) -> Path:
     if subprocess.run(["git", "rev-parse", "--git-dir"], cwd=ROOT, capture_output=True).returncode:
         pytest.skip("not a git checkout")
@@ -310,6 +330,14 @@ def test_the_first_command_in_a_fresh_clone(tmp_path: Path) -> None:
     assert status.stdout == "", "the first command leaves the checkout as it was"
     planned = subprocess.run(["make", "--dry-run", second.split()[1]], cwd=clone, capture_output=True, text=True)
     assert planned.returncode == 0, planned.stderr
+
+
+def test_the_citation_names_every_paper_the_pages_lean_on() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    titles = [reference["title"] for reference in cited["references"]]
+    assert len(set(titles)) == len(titles)
+    ours = {str(i["value"]) for r in cited["references"] for i in r.get("identifiers", [])}
+    assert all(re.fullmatch(r"arXiv:\d{4}\.\d{5}", identifier) for identifier in ours)
 
 
 # The batch job, and CI
