@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -54,6 +55,7 @@ CASES = (
         (
             "data.stage_a_size=40", "data.stage_b_size=37", "data.dpo_limit=40", "data.test_harmful=10",
             "data.test_benign=9", "data.test_borderline=5", "data.eval_split=calibration", "stage_a.max_steps=4",
+            "stage_b.save_steps=1",
             "stage_b.batch_size=5", "stage_b.accumulate=2", "dpo.batch_size=4", "dpo.accumulate=3", "dpo.max_steps=5",
             "dpo.logging_steps=1", "stage_a.logging_steps=1", "stage_b.logging_steps=1", "judge=rules,critic",
             "generate.max_new_tokens=24", "generate.batch_size=7", "--controls",
@@ -239,3 +241,35 @@ def test_snip_sets_differ_only_where_rounding_decides(ran: Ran) -> None:
                         near.append(abs(float(values[place] / cut) - 1))
                     assert min(near) <= CUT, (half, name, matrix, near)
     print(f"SNIP: {apart} of {total} places in the sets differ, each within {CUT:g} of its cut")
+
+
+def killed_when(case: Case, runs: Path, pattern: str) -> Path:
+    """Start the study with two processes and kill both as soon as a path of that pattern is there; its folder."""
+    process = torchrun(case, runs)
+    end = time.monotonic() + 200
+    while not list(runs.glob(f"{case.name}/*/{pattern}")):
+        assert process.poll() is None, process.communicate()[1][-3000:]
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    return folder_of(case, runs)
+
+
+def test_a_killed_run_is_continued(ran: Ran, tmp_path: Path) -> None:
+    if ran.case.name != "drift-dpo":
+        pytest.skip("one study shows it")
+    folder = killed_when(ran.case, tmp_path, "steps/.stage_b-*.partial/checkpoints/checkpoint-2/sealed.json")
+    # One process must not go on with what two were in the middle of; one line says so, and what would work.
+    done = CliRunner().invoke(ran.case.app, ["run", "--quiet", "--runs", str(tmp_path), *ran.case.words])
+    assert done.exit_code == 2, done.output
+    (line,) = [line for line in done.output.splitlines() if line.startswith("error:")]
+    assert "by 2 processes" in line
+    assert "1 are now" in line
+    # Two do, and are killed again with replies half made; these are a batch's, whoever made it: now one may go on.
+    folder = killed_when(ran.case, tmp_path, "steps/.answer_baseline-*.partial/.greedy_completions.jsonl.journal.1")
+    alone(ran.case, tmp_path)
+    assert (folder / "results.json").read_bytes() == (ran.two / "results.json").read_bytes()
+    assert {name: losses(step) for name, step in steps(folder, "stage_b").items()} == {
+        name: losses(step) for name, step in steps(ran.two, "stage_b").items()
+    }

@@ -21,6 +21,7 @@ from typing import Any
 
 from alignment_core import io
 from alignment_core.errors import InputError, UserError
+from alignment_core.runs import processes
 
 log = logging.getLogger("alignment_core")
 
@@ -98,8 +99,8 @@ def damage(folder: Path) -> str | None:
 def newest(folder: Path, fingerprint: str) -> Path | None:
     """The newest whole checkpoint of this run under `folder`, or None; damaged ones are removed, with a log line.
 
-    Raises `UserError` when a whole checkpoint belongs to a run with other settings, data or seed: continuing it
-    would follow another schedule without a word.
+    Raises `UserError` when a whole checkpoint belongs to a run with other settings, data or seed, or of another
+    number of processes: continuing it would follow another schedule, or other random states, without a word.
     """
     if not folder.is_dir():
         return None
@@ -108,7 +109,14 @@ def newest(folder: Path, fingerprint: str) -> Path | None:
             log.warning("checkpoint %s is passed over: %s", checkpoint.name, why)
             _remove(checkpoint)
             continue
-        if io.read_json(checkpoint / SEAL).get("fingerprint") != fingerprint:
+        manifest = io.read_json(checkpoint / SEAL)
+        made_by = sum(name.startswith("rng_state") for name in manifest["files"])
+        if made_by != processes():
+            raise UserError(
+                f"{checkpoint}: was made by {made_by} processes at work and {processes()} are now; start as many "
+                f"again, or delete {folder} to train this step from its start"
+            )
+        if manifest.get("fingerprint") != fingerprint:
             raise UserError(
                 f"{checkpoint}: belongs to a run with other settings, data or seed; "
                 "train into another folder, or delete this one's checkpoints to start over"

@@ -215,6 +215,7 @@ class Dealing:
         from transformers.trainer_utils import EvalLoopOutput
 
         self.model.eval()
+        self.callback_handler.eval_dataloader = dataloader
         batches = list(dataloader)
         total, rows = torch.zeros(2, dtype=torch.float64, device=self.args.device), len(dataloader.dataset)
         for start in range(0, len(batches), self.deal.processes):
@@ -223,6 +224,8 @@ class Dealing:
             part = Part((), float(mine < len(batches)), False)
             with torch.no_grad(), self.compute_loss_context_manager(), _gathered(self.accelerator, part):
                 loss = super().compute_loss(self.model, batch)  # type: ignore[misc]
+            for _ in batches[start : start + self.deal.processes]:
+                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
             if part.weight:
                 size = min(self.args.eval_batch_size, rows - mine * self.args.eval_batch_size)
                 total += torch.stack([loss.double() * size, loss.new_tensor(size).double()])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -104,6 +105,8 @@ def arguments(train: TrainSettings, loaded: Loaded, seed: int, folder: Path, eva
     from what happens to be installed; NaN losses are filtered out of the log. None of that here.
     """
     dealt = Deal.of(train, processes())
+    # A launcher's own precision (accelerate's configuration files name one) would win over model.dtype in silence.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = {"bfloat16": "bf16", "float16": "fp16"}.get(loaded.dtype, "no")
     constant = train.scheduler == "constant" and train.warmup_ratio > 0
     return {
         "output_dir": str(folder / "checkpoints"),
@@ -156,6 +159,15 @@ def fingerprint(
         "data": hashlib.sha256(io.canonical(data).encode()).hexdigest(),
     }
     return hashlib.sha256(io.canonical(parts).encode()).hexdigest()
+
+
+def check_whole(trainer: Any) -> None:
+    """`UserError` where the model is dealt out over the processes, for a training whose callbacks touch its weights."""
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise UserError(
+            "this training reads and changes the adapter on its way, so each process needs it whole: start it without "
+            "FSDP and DeepSpeed (torchrun, or accelerate launch with a multi_gpu configuration)"
+        )
 
 
 @contextmanager
@@ -276,15 +288,9 @@ def train_loop(
     with quiet(), work("training", 0, "steps") as told:
         trainer.add_callback(_watch(told))
         try:
-            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        except _Trained:
-            trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
+            _train(trainer, resume)
         finally:
             trackers.finish(train.report_to)
-        if trainer.eval_dataset is not None and not any(
-            entry["step"] == trainer.state.global_step and "eval_loss" in entry for entry in trainer.state.log_history
-        ):
-            trainer.evaluate()
     _check_changed(before, adapter_state(trainer.model), trainer.state.global_step, train)
     history = [{k: e[k] for k in sorted(e.keys() - _CLOCK)} for e in trainer.state.log_history]
     history = [entry for entry in history if entry.keys() - {"epoch", "step"}]
@@ -300,6 +306,18 @@ def train_loop(
     trainer.accelerator.wait_for_everyone()
     resumed = None if resume is None else checkpoints.step_of(resume)
     return replace(made, seconds=seconds, resumed_from=resumed)
+
+
+def _train(trainer: Any, resume: Path | None) -> None:
+    """Train to the end, and measure the validation loss there unless that was done in the last step."""
+    try:
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    except _Trained:
+        trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
+    if trainer.eval_dataset is not None and not any(
+        entry["step"] == trainer.state.global_step and "eval_loss" in entry for entry in trainer.state.log_history
+    ):
+        trainer.evaluate()
 
 
 def _check_changed(before: Mapping[str, Any], after: Mapping[str, Any], steps: int, train: TrainSettings) -> None:

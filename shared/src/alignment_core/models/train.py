@@ -125,6 +125,8 @@ def sft(
     mark = loop.fingerprint(model, lora, train, seed, start, [rows.input_ids, rows.labels, *prepared])
     with quiet(), loop.kept_precise(loaded.model):
         trainer = _trainer(loaded, rows, held_out, train, seed, folder, callbacks)
+    if callbacks or prepare is not None:
+        loop.check_whole(trainer)
     mask = check_first_batch(trainer, loaded.tokenizer, train.batch_size, rows)
 
     def report(trainable: int, losses: list[tuple[int, float]], eval_loss: float | None) -> TrainReport:
