@@ -20,7 +20,11 @@ FALL = "fall_of_attack_loss"
 
 
 def measurements(arms: Arms) -> Iterator[Measurement]:
-    """Every figure: at the attack's end, along its steps, and the summaries; of each seed and over the seeds."""
+    """Every figure: at the attack's end, along its steps, and the summaries; of each seed and over the seeds.
+
+    Of several seeds each keeps along its steps what the primary summary is read from, refusals and attack loss; the
+    rest is placed on steps over the seeds alone (the run folder has every reply).
+    """
     for each in arms.values():
         for one in each:
             for rank, verdicts in enumerate(one.last.by_judge.values()):
@@ -28,7 +32,7 @@ def measurements(arms: Arms) -> Iterator[Measurement]:
                 yield from (m.model_copy(update={"seed": one.seed}) for m in found)
             yield from _at_end(one)
             if one.seed is not None and one.budget:
-                yield from _along(one, base_of(arms, one.seed))
+                yield from _along(one, base_of(arms, one.seed), whole=len(each) == 1)
         yield from _over_seeds(arms, each)
         yield from _against_loss(arms, each)
     yield from _summarised(arms)
@@ -49,18 +53,20 @@ def _loss(rows: Mapping[str, tuple[float, str]]) -> Interval:
     return intervals.mean_interval([v for v, _ in rows.values()], [c for _, c in rows.values()])
 
 
-def _along(one: Trajectory, base: Point) -> Iterator[Measurement]:
+def _along(one: Trajectory, base: Point, whole: bool) -> Iterator[Measurement]:
     for point in (base, *one.points):
         at = {"step": point.step}
-        for metric in ALONG:
+        for metric in ALONG if whole else (REFUSAL,):
             found = values(metric, point, ids(metric, point))
             if len(found):
                 of = intervals.rate(found, clusters(metric, point))
                 yield Measurement.of(metric.key, one.subject, of, seed=one.seed, at=at, completions=point.completions)
         for name, rows in point.losses.items():
-            yield Measurement.of(f"{name}_loss", one.subject, _loss(rows), seed=one.seed, at=at)
-        row = one.meter.get(point.step, {"pooled": 0.0})
-        yield _plain("cosine_to_refusal", one.subject, float(row["pooled"]), one.seed, at)
+            if whole or name == "attack":
+                yield Measurement.of(f"{name}_loss", one.subject, _loss(rows), seed=one.seed, at=at)
+        if whole:
+            row = one.meter.get(point.step, {"pooled": 0.0})
+            yield _plain("cosine_to_refusal", one.subject, float(row["pooled"]), one.seed, at)
     yield _plain("largest_cosine", one.subject, _most(one), one.seed, {})
 
 
@@ -106,17 +112,18 @@ def _over_seeds(arms: Arms, each: Sequence[Trajectory]) -> Iterator[Measurement]
 
 
 def _against_loss(arms: Arms, each: Sequence[Trajectory]) -> Iterator[Measurement]:
-    """Refusals placed on how far the held-out attack loss has fallen: of each seed, and over them at its mean fall."""
+    """Refusals placed on how far the held-out attack loss has fallen, over the seeds at its mean fall."""
     attacks = [t for t in each if t.budget]
-    for some, seed in [([t], t.seed) for t in attacks] + ([(attacks, None)] if len(attacks) > 1 else []):
-        starts = [base_of(arms, t.seed) for t in some]
-        for points in (tuple(starts), *zip(*(t.points for t in some), strict=True)):
-            fall = [s.loss("attack") - p.loss("attack") for s, p in zip(starts, points, strict=True)]
-            names = ids(REFUSAL, starts[0])
-            table = np.stack([values(REFUSAL, p, names) for p in points], axis=1)
-            whole = intervals.over_seeds if len(some) > 1 else intervals.rate
-            of, at = whole(table, clusters(REFUSAL, starts[0])), {FALL: round(float(np.mean(fall)), 5)}
-            yield Measurement.of(REFUSAL.key, some[0].subject, of, seed=seed, at=at)
+    if not attacks:
+        return
+    starts = [base_of(arms, t.seed) for t in attacks]
+    seed, whole = (None, intervals.over_seeds) if len(attacks) > 1 else (attacks[0].seed, intervals.rate)
+    for points in (tuple(starts), *zip(*(t.points for t in attacks), strict=True)):
+        fall = [s.loss("attack") - p.loss("attack") for s, p in zip(starts, points, strict=True)]
+        names = ids(REFUSAL, starts[0])
+        table = np.stack([values(REFUSAL, p, names) for p in points], axis=1)
+        of, at = whole(table, clusters(REFUSAL, starts[0])), {FALL: round(float(np.mean(fall)), 5)}
+        yield Measurement.of(REFUSAL.key, attacks[0].subject, of, seed=seed, at=at)
 
 
 def _summarised(arms: Arms) -> Iterator[Measurement]:
