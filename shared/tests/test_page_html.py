@@ -10,15 +10,17 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from alignment_core import io
 from alignment_core.records import Completion, Verdict
-from alignment_core.reporting import joint, page, prose, replies, sheet
+from alignment_core.reporting import again, cost, joint, markup, page, prose, replies, sheet
 from alignment_core.reporting.results import Agreement, Comparison, Hypothesis, Measurement, Results
 from alignment_core.reporting.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec, TextTable
+from alignment_core.reporting.tables import Cell, Grid
 from alignment_core.reporting.text import for_html
 
 ATTACKS = (
@@ -221,6 +223,67 @@ def test_hostile_text_is_inert_in_every_output(tmp_path: Path, attack: str) -> N
     for cell in (c for row in rows for c in row):
         assert not cell.lstrip().startswith(("=", "+", "-", "@"))
         assert not any(s in cell for s in (*STEERING, "\t"))
+
+
+def test_the_page_answers_in_a_readers_order_and_says_what_the_verdict_rests_on() -> None:
+    text = page.render(found(), spec(), page.About({"model": {"name": "org/model"}}), *judged())
+    order = ("question", "verdict", "basis", 'id="figure"', 'id="hypotheses"', 'id="numbers"', 'id="tests"')
+    order += ('id="replies"', 'id="more"', 'id="originals"', 'id="limits"', 'id="never"', 'id="again"')
+    places = [text.index(f'class="{o}"' if "=" not in o else o) for o in order]
+    assert places == sorted(places)
+    assert "It rests on 2 training seeds of org/model and 20 harmful prompts. Brackets are 95% intervals." in text
+
+
+def test_what_every_cell_of_a_column_rests_on_is_said_once() -> None:
+    rows = tuple((Cell(name), Cell("0.5", "n=20"), Cell("0.4", under)) for name, under in (("a", "n=3"), ("b", "n=4")))
+    text = markup.grid(Grid("T", ("", "x ↑", "y"), rows, "", (False, True, True)))
+    assert text.count("n=20") == 1
+    assert '<th scope="col" class="n">x\u00a0↑<span class="under">n=20</span></th>' in text
+    assert '<td class="n">0.4<span class="under">n=4</span></td>' in text
+    assert "<thead><tr><td></td>" in text  # a head without a word is no head
+
+
+def test_differences_are_told_apart_by_role() -> None:
+    one = found().comparisons[0]
+    roles = [one.model_copy(update={"role": r, "p_adjusted": a}) for r, a in (("primary", 0.02), ("exploratory", None))]
+    text = page.render(found().model_copy(update={"comparisons": tuple(roles)}), spec(), None)
+    assert text.index("Primary: these decide") < text.index("Exploratory: nothing rests on these (1)")
+    assert text.count("p adjusted</th>") == 1  # a column that would be empty is left out
+    assert "-0.300 [-0.400, -0.200]" in text
+
+
+def test_time_and_memory_are_summed_then_told_by_step() -> None:
+    steps = {f"sft-s{s}": {"name": "sft", "seed": s, "seconds": 60.0, "peak_rss_bytes": 2**31} for s in (13, 14)}
+    steps["data"] = {"name": "data", "seconds": 0.01, "attempts": 2}
+    text = cost.html({"steps": steps}, {"platform": "Linux", "cpus": 2})
+    assert (
+        "3 steps, 2.0 min together, peak memory 2.0 GiB. 1 of them took more than one attempt. On Linux, 2 CPUs."
+        in text
+    )
+    assert '<th scope="row">sft</th><td class="n">2</td><td class="n">2.0 min</td><td class="n">2.0 GiB</td>' in text
+    assert '<th scope="row">data</th><td class="n">1</td><td class="n">&lt;0.1 s</td><td class="n">n/a</td>' in text
+    assert cost.html({}, {}) == ""
+
+
+def test_the_command_names_what_is_not_the_presets(monkeypatch: pytest.MonkeyPatch) -> None:
+    results, described = found("toy study"), spec()
+    assert again.command(results, described, {"judge": "rules"}) == "Stage A"  # not installed: the spec's own
+    bare = replace(described, command="")
+    assert again.command(results, bare, {}) == "toy study run --preset toy study --seeds 13,14"
+    monkeypatch.setattr(again, "_overrides", lambda *_: {"train.lr": 0.001, "judge": "a b", "x": None, "on": True})
+    line = "toy study run --preset toy study --seeds 13,14 train.lr=0.001 'judge=a b' x=none on=true"
+    assert again.command(results, described, {"judge": "a b"}) == line
+
+
+def test_replies_of_a_trajectory_are_those_of_its_end(tmp_path: Path) -> None:
+    results = run_folder(tmp_path)
+    early = tmp_path / "steps" / "answer-aa" / "1" / "completions.jsonl"
+    io.write_jsonl(early, [Completion("p0", "stage_a", "early", "Q", "harmful", seed=13)])
+    place = {"at": {"step": 1}, "completions": "steps/answer-aa/1/completions.jsonl"}
+    more = (*results.measurements, results.measurements[0].model_copy(update=place))
+    completions, _ = replies.find(tmp_path, results.model_copy(update={"measurements": more}))
+    assert completions
+    assert "early" not in {c.text for c in completions}
 
 
 def test_joint_page_is_inert_and_links_to_each_run(tmp_path: Path) -> None:

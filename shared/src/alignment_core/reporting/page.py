@@ -59,6 +59,7 @@ def render(
     first, rest = spec.figures[:1], spec.figures[1:]
     parts = [
         ("figure", "The figure", "\n".join(figure(drawn, f, results) for f in first)),
+        ("hypotheses", "The hypotheses", "\n".join(_claims(results))),
         ("numbers", "The numbers", _numbers(results, spec, shown)),
         ("tests", "Differences and tests", _tests(results, spec)),
         ("replies", "The replies behind the numbers", replies.html(shown, spec, "steps/")),
@@ -85,7 +86,6 @@ def _head(results: Results, spec: ReportSpec, about: About) -> str:
     if spec.limits:
         out.append(f'<p class="basis">{e(spec.limits[0])} <a href="#limits">All limits</a></p>')
     out += [f'<p class="warning">{e(w)}</p>' for w in tables.warnings(results, spec)]
-    out += list(_claims(results))
     return "\n".join([*out, "</header>"])
 
 
