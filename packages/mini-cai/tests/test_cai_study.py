@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 from alignment_core.config import presets, resolve
 from alignment_core.models import load
 from alignment_core.reporting import claims, results
+from alignment_core.testing import check_mapping
 from mini_cai import compare
-from mini_cai.cli import STUDY, app
+from mini_cai.cli import app
 from mini_cai.config import CaiConfig
 from mini_cai.plan import needs, plan
 
@@ -239,41 +240,21 @@ def test_no_pickle_is_left_in_a_finished_run(finished: Any) -> None:
     assert not [p for p in run.rglob("*") if p.suffix in {".pt", ".pth", ".bin", ".pkl"}]
 
 
-def _mapping() -> list[tuple[str, str, str]]:
-    rows = [line.split("|")[1:4] for line in MAPPING.read_text().splitlines() if line.startswith("| ")][1:]
-    return [(a.strip(), b.strip(), c.strip().strip("`")) for a, b, c in rows]
-
-
 def test_every_row_of_the_mapping_holds(finished: Any) -> None:
     run, _, _ = finished
-    config = resolve(CaiConfig, "mini_cai", "small")
-    found = results.read(run / "results.json")
     (report,) = [json.loads(p.read_text()) for p in run.glob("steps/paired_best-s13-*/report.json")]
-    commands = {name for name, _ in STUDY.steps} | {"run", "chat"}
     help_text = CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).output
-    rows = _mapping()
-    assert len(rows) > 50
-    for original, kind, ours in rows:
-        if kind == "key":
-            value: Any = config
-            for part in ours.split("."):
-                assert part in type(value).model_fields, f"{original}: no setting {ours}"
-                value = getattr(value, part)
-        elif kind == "option":
-            assert ours in help_text, original
-        elif kind == "command":
-            assert ours in commands, original
-        elif kind == "file":
-            assert list(run.glob(f"steps/*/{ours}")), original
-        elif kind == "metric":
-            assert ours in found.metrics, original
-        elif kind == "json":
-            value = report
-            for part in ours.split("."):
-                assert part in value, f"{original}: report.json has no {ours}"
-                value = value[part]
-        else:
-            assert kind == "none", original
+
+    def in_report(path: str) -> bool:
+        value = report
+        for part in path.split("."):
+            if part not in value:
+                return False
+            value = value[part]
+        return True
+
+    more = {"option": help_text.__contains__, "json": in_report}
+    check_mapping(MAPPING, resolve(CaiConfig, "mini_cai", "small"), app, run, more)
 
 
 @pytest.mark.parametrize("preset", presets("mini_cai"))

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from alignment_core.config import presets, resolve
 from alignment_core.reporting import results
+from alignment_core.testing import check_mapping
 from neuron_brittleness import collect, drift, scoring, training
-from neuron_brittleness.cli import STUDY, app
+from neuron_brittleness.cli import app
 from neuron_brittleness.config import BrittlenessConfig
 from neuron_brittleness.matrices import adapted, effective_change
 from neuron_brittleness.plan import needs, plan
@@ -203,36 +204,5 @@ def test_every_preset_has_a_plan_that_says_its_memory() -> None:
     assert "streamed in about" in plan(streamed)
 
 
-def _mapping() -> list[tuple[str, str, str]]:
-    rows = [line.split("|")[1:4] for line in MAPPING.read_text().splitlines() if line.startswith("| ")][1:]
-    return [(a.strip(), b.strip(), c.strip().strip("`")) for a, b, c in rows]
-
-
-def _has(config: Any, key: str) -> bool:
-    for part in key.split("."):
-        if not hasattr(config, part):
-            return False
-        config = getattr(config, part)
-    return True
-
-
 def test_every_row_of_the_mapping_holds(run_folder: Path) -> None:
-    config = resolve(BrittlenessConfig, "neuron_brittleness", "tiny")
-    found = results.read(run_folder / "results.json")
-    commands = {name for name, _ in STUDY.steps} | {"run", "doctor", "report"}
-    rows = _mapping()
-    assert len(rows) > 40
-    for original, kind, here in rows:
-        match kind:
-            case "command":
-                assert here in commands, original
-            case "key":
-                assert _has(config, here), original
-            case "file":
-                assert list(run_folder.rglob(here)), original
-            case "metric":
-                assert here in found.metrics, original
-            case "none":
-                assert not here, original
-            case _:
-                raise AssertionError(f"{original}: kind {kind!r}")
+    check_mapping(MAPPING, resolve(BrittlenessConfig, "neuron_brittleness", "tiny"), app, run_folder)

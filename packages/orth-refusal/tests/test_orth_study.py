@@ -13,6 +13,7 @@ from alignment_core.config import presets, resolve
 from alignment_core.io import read_json, write_json
 from alignment_core.judging.label import read_run
 from alignment_core.reporting import results
+from alignment_core.testing import check_mapping
 from orth_refusal import arms, budget
 from orth_refusal.cli import STUDY, app
 from orth_refusal.config import OrthConfig
@@ -194,36 +195,10 @@ def test_the_confounded_set_up_decides_nothing(tmp_path: Path) -> None:
     assert read_json(step(folder, "attack_left-s13") / "budget.json")["steps"] == 2
 
 
-def _mapping() -> list[tuple[str, str, str]]:
-    rows = [line.split("|")[1:4] for line in MAPPING.read_text().splitlines() if line.startswith("| ")][1:]
-    return [(a.strip(), b.strip(), c.strip().strip("`")) for a, b, c in rows]
-
-
 def test_every_row_of_the_mapping_holds(run_folder: Path) -> None:
-    config = resolve(OrthConfig, "orth_refusal", "tiny")
-    found = results.read(run_folder / "results.json")
-    commands = {c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands}
-    rows = _mapping()
-    assert len(rows) > 40
-    for original, kind, ours in rows:
-        if kind == "key":
-            value: Any = config
-            for part in ours.split("."):
-                assert part in type(value).model_fields, f"{original}: no setting {ours}"
-                value = getattr(value, part)
-        elif kind == "command":
-            assert ours in commands, original
-        elif kind == "file":
-            assert list(run_folder.glob(f"steps/*/{ours}")), original
-        elif kind == "metric":
-            assert ours in found.metrics, original
-        elif kind == "arm":
-            assert ours in arms.BY_NAME, original
-        elif kind == "json":
-            (file,) = run_folder.glob("steps/local_test-s13-*/local_refusal_test.json")
-            assert ours in json.loads(file.read_text())["base"], original
-        else:
-            assert kind in ("none", "sorry"), original
+    base = read_json(step(run_folder, "local_test-s13") / "local_refusal_test.json")["base"]
+    more = {"arm": arms.BY_NAME.__contains__, "json": base.__contains__, "sorry": bool}
+    check_mapping(MAPPING, resolve(OrthConfig, "orth_refusal", "tiny"), app, run_folder, more)
 
 
 @pytest.mark.parametrize("preset", presets("orth_refusal"))

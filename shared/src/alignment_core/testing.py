@@ -1,4 +1,5 @@
-"""pytest plugin: the embedded model, tiny random models of other families, an open run, data from outside.
+"""pytest plugin: the embedded model, tiny random models of other families, an open run, data from outside,
+and the check of a study's mapping.
 
 Load it with `pytest_plugins = ["alignment_core.testing"]`. Importing it puts the process offline and keeps its threads
 few, before torch is imported. This is the only room that imports pytest.
@@ -10,14 +11,16 @@ import os
 import pickle
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
+import typer
 
 from alignment_core.config import Settings
+from alignment_core.reporting import results
 from alignment_core.runs import Run
 from alignment_core.team import Team, working
 
@@ -159,3 +162,42 @@ def in_threads(world: int, work: Callable[[Team], T]) -> list[T]:
 
     with ThreadPoolExecutor(world) as pool:
         return list(pool.map(of, thread_team(world)))
+
+
+def check_mapping(
+    file: Path,
+    config: Settings,
+    app: typer.Typer,
+    run_folder: Path,
+    more: Mapping[str, Callable[[str], bool]] | None = None,
+) -> None:
+    """Every row `| original | kind | ours |` of a study's mapping holds: ours is there.
+
+    `key`: a setting of `config`; `command`: of `app`; `file`: a file of the run; `metric`: measured in its
+    results.json; `none`: left out, so ours is empty; `more`: the study's own kinds.
+    """
+    found = results.read(run_folder / "results.json")
+    commands = {c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands}
+    kinds: dict[str, Callable[[str], bool]] = {
+        "key": lambda key: _has(config, key),
+        "command": commands.__contains__,
+        "file": lambda pattern: any(run_folder.rglob(pattern)),
+        "metric": found.metrics.__contains__,
+        "none": lambda nothing: not nothing,
+        **(more or {}),
+    }
+    lines = [line.split("|")[1:4] for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    assert len(lines) > 40, f"{file} maps almost nothing"
+    for original, kind, ours in ([cell.strip() for cell in line] for line in lines[1:]):
+        assert kind in kinds, f"{original}: no kind {kind!r}"
+        assert kinds[kind](ours.strip("`")), f"{original}: no {kind} {ours}"
+
+
+def _has(config: Settings, key: str) -> bool:
+    """Whether a dotted key is a setting."""
+    value: Any = config
+    for part in key.split("."):
+        if part not in getattr(type(value), "model_fields", {}):
+            return False
+        value = getattr(value, part)
+    return True
