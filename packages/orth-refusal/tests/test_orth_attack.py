@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from alignment_core.config import LoraSettings, ModelSettings, resolve
+from alignment_core.io import read_json
 from alignment_core.models.load import load
 from alignment_core.models.lora import add_adapter
 from alignment_core.records import Completion, Example, Message, Prompt
@@ -106,6 +107,20 @@ def _both(first: Any, second: Any) -> Any:
         second(self, *args, **rest)
 
     return run
+
+
+def test_every_row_is_trained_on_and_a_seed_has_its_own_order(
+    ready: tuple[Path, dict[str, Step]], tmp_path: Path
+) -> None:
+    # Upstream dropped the last, partial accumulation, and its shuffle_seed was read by nobody.
+    dealt, steps = ready
+    config = small("attack.batch_size=4", "attack.accumulate=3")  # 64 rows: five steps of 12 and one of 4
+    found = []
+    for seed in (13, 14):
+        attack.attack(config, BY_NAME["vanilla"], seed, dealt, steps, tmp_path / str(seed))
+        found.append(read_json(tmp_path / str(seed) / "budget.json"))
+    assert [(f["rows"], f["steps"]) for f in found] == [(64, 6)] * 2
+    assert found[0]["order"] != found[1]["order"]
 
 
 def test_vanilla_with_the_callback_is_vanilla_without_it(ready: tuple[Path, dict[str, Step]], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orth_refusal import projection
 from orth_refusal.factors import Factors, difference, inner, left_subspace, norm, regauge, tangent
 from orth_refusal.projection import constrain, remove, remove_left
 
@@ -35,6 +36,17 @@ def test_the_formula_over_blocks_is_that_over_whole_vectors() -> None:
     out = remove(g, u, torch.tensor([0, 0, 1]))
     first, second = remove(g[:2].reshape(1, 6), u[:2].reshape(1, 6)), remove(g[2:], u[2:])
     torch.testing.assert_close(out, torch.cat([first.reshape(2, 3), second]))
+
+
+def test_the_formula_over_blocks_is_the_same_in_a_buffer_too_large_for_the_caches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    noise = torch.Generator().manual_seed(4)
+    g, u = (torch.randn(6, 8, generator=noise, dtype=torch.float64) for _ in range(2))
+    of = torch.tensor([0, 0, 1, 2, 2, 2])
+    small = remove(g, u, of)
+    monkeypatch.setattr(projection, "CACHED", 1)
+    torch.testing.assert_close(remove(g, u, of), small, rtol=1e-14, atol=1e-14)
 
 
 @settings(max_examples=25, deadline=None)

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from orth_refusal.factors import Factors, inner, tangent
 
+CACHED = 1 << 20
+"""Elements from which a CPU's vecdot, which writes all products before it adds them, falls out of its caches."""
 HALVINGS = 40
 """Steps are halved at most so often; a step of 2⁻⁴⁰ of its length changes nothing."""
 
@@ -48,7 +50,10 @@ def squares(u: Tensor, tensor_of: Tensor | None = None) -> Tensor:
 
 def dots(g: Tensor, u: Tensor, tensor_of: Tensor | None = None) -> Tensor:
     """g·u of each row, or with `tensor_of` of the whole vector each row is a block of."""
-    each: Tensor = torch.linalg.vecdot(g, u)
+    if g.device.type == "cpu" and g.ndim == 2 and g.numel() >= CACHED:
+        each: Tensor = torch.bmm(g[:, None], u[:, :, None]).flatten()
+    else:
+        each = torch.linalg.vecdot(g, u)
     if tensor_of is None:
         return each
     return torch.zeros_like(each).index_add_(0, tensor_of, each)[tensor_of]
