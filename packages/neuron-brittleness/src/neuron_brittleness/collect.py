@@ -11,9 +11,7 @@ from typing import Any
 from alignment_core.io import read_json, read_jsonl, read_rows
 from alignment_core.records import Verdict
 from alignment_core.runs import Run, Step
-from neuron_brittleness import takeover, training
 from neuron_brittleness.config import BrittlenessConfig
-from neuron_brittleness.probe import measured
 
 Values = dict[str, float]
 """By prompt id; NaN is missing."""
@@ -73,6 +71,10 @@ class Found:
 
 def collect(run: Run, config: BrittlenessConfig) -> Found:
     """Read every finished step of this run."""
+    # The rooms that trained import torch, which the report of a finished run does without.
+    from neuron_brittleness import takeover, training
+    from neuron_brittleness.probe import measured
+
     found = Found(config.freeze.group)
     steps = sorted(run.steps.values(), key=lambda s: (s.name, s.seed if s.seed is not None else -1))
     named = {(s.name, s.seed): s for s in steps}

@@ -1,0 +1,31 @@
+"""The committed records' pages say what their results say, in a stranger's words, and hold nothing that loads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from alignment_core.commands.launch import installed, report_spec
+from alignment_core.reporting import page, results, tables
+from alignment_core.reporting.text import for_html
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORDS = sorted(p.parent for p in ROOT.glob("studies/*/results/*/results.json"))
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda p: f"{p.parent.parent.name}/{p.name}")
+def test_a_records_page_opens_with_its_own_verdict(record: Path) -> None:
+    found = results.read(record / "results.json")
+    spec = report_spec(installed(found.study), found)
+    text = (record / "report.html").read_text(encoding="utf-8")
+    verdict = tables.headline(found, spec)
+    assert f'<p class="verdict">{for_html(verdict)}</p>' in text
+    assert f'<p class="question">{for_html(spec.question)}</p>' in text
+    assert for_html(page.basis(found, spec, page.About.of(record).config)) in text
+    assert not re.search(r"\b[A-Z]\d\b|_", verdict)  # no hypothesis by its number alone, no key
+    assert verdict.endswith(".")
+    assert not re.search(r"<script|<img|<link|<iframe|https?://", text)
+    assert f"{found.study} run --preset {found.preset} --seeds" in text
+    assert len(text) < 1_000_000
