@@ -22,6 +22,7 @@ from pydantic import (
     SerializationInfo,
     SerializerFunctionWrapHandler,
     ValidationError,
+    field_serializer,
     field_validator,
     model_serializer,
 )
@@ -120,8 +121,13 @@ class TrainSettings(Settings):
     """Log every so many steps."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about 1.4 times the time."""
-    report_to: tuple[str, ...] = ()
+    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Trackers that get the logs: tensorboard, wandb, trackio. Never chosen by accident."""
+
+    @field_serializer("report_to")
+    def _decides_nothing(self, names: tuple[str, ...], info: SerializationInfo) -> tuple[str, ...]:
+        """A tracker watches: it is in no step's key."""
+        return () if info.context == FOR_KEY else names
 
 
 class GenerateSettings(Settings):

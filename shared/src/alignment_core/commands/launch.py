@@ -168,6 +168,7 @@ def execute(study: Study, until: str | None, options: Options) -> None:
         typer.echo(load(study.plan)(config))
         return
     prepare_process()
+    _check_trackers(config)
     parts = [name for name, _ in study.steps]
     plan = Plan(study.name, parts if until is None else parts[: parts.index(until) + 1], seeds)
     results = None
@@ -190,6 +191,15 @@ def execute(study: Study, until: str | None, options: Options) -> None:
             run.wait()
     if results is not None:
         show_results(study, folder, results)
+
+
+def _check_trackers(config: Settings) -> None:
+    """A tracker that cannot be used is told before the first step, not hours later before the first training."""
+    from alignment_core.config import TrainSettings
+
+    names = {name for _, part in config if isinstance(part, TrainSettings) for name in part.report_to}
+    if names:
+        load("alignment_core.models.trackers:check")(sorted(names))
 
 
 def report_spec(study: Study | None, results: Any) -> Any:
