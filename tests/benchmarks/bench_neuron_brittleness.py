@@ -6,7 +6,8 @@ The baselines are the peers' methods, reimplemented: SNIP that runs every exampl
 gradients (Wei et al.'s code), argpartition with one JSON triple a weight, and drift by merging the adapter and
 comparing matrices. Each pair runs on the same tensors in one process, in turns; shapes and dtypes are printed. Results
 must agree: identical top-1% sets in float64, the same set up to the tie rule, row metrics to 1e-5 in float32. Ratios
-are printed and the last line says whether they were reached; times are never asserted.
+are printed beside what is asked and the last lines name the ones that were missed; times are never asserted, a busy
+machine is no error. The exit code is 1 where a result is wrong.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ import torch
 from neuron_brittleness import drift, groups, scores
 from neuron_brittleness.drift import Factors
 from neuron_brittleness.groups import Group
-from neuron_brittleness.matrices import Matrix, matrices
+from neuron_brittleness.matrices import Matrix, dequantised_rows, matrices
 from neuron_brittleness.toys import model_of, rows
 
 SEED = 0
+MISSED: list[str] = []
+"""Ratios below what is asked, for the last lines."""
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -81,7 +84,8 @@ def scoring(layers: int) -> bool:
         for m in found
     )
     print(f"scoring: {layers} layers, hidden 128, {len(examples)} examples, float64")
-    return told("  layer by layer against one pass", a, b, 12) and agree("  identical top-1% sets", same)
+    told("  layer by layer against one pass", a, b, 12)
+    return agree("  identical top-1% sets", same)
 
 
 def selection(share: float) -> bool:
@@ -105,7 +109,7 @@ def selection(share: float) -> bool:
             group.save(folder / "g.safetensors")
             masks["ours"] = group
 
-        a, b = in_turns(theirs, ours, 3)
+        a, b = in_turns(theirs, ours, 7)
         mask = masks["ours"].mask("m").reshape(-1)
         cut = value.float().numpy().reshape(-1)[mask].min()
         off = np.setxor1d(np.flatnonzero(mask), masks["theirs"])
@@ -115,7 +119,8 @@ def selection(share: float) -> bool:
         f"selection and storage: 1024 x 2752, bfloat16, top {share:.0%}; "
         f"{bits:g} bit a weight, {len(off) // 2} of {k} tied"
     )
-    return told("  argpartition and JSON against ours", a, b, 20) and agree("  the same set up to the tie rule", same)
+    told(f"  argpartition and JSON against ours, {share:.0%}", a, b, 20)
+    return agree("  the same set up to the tie rule", same)
 
 
 def merged(base: torch.Tensor, f: Factors) -> dict[str, torch.Tensor]:
@@ -132,38 +137,48 @@ def merged(base: torch.Tensor, f: Factors) -> dict[str, torch.Tensor]:
     }
 
 
-def rows_of(name: str, read: Callable[[], torch.Tensor], f: Factors, all_wanted: float, short_wanted: float) -> bool:
+def rows_of(name: str, read: Callable[[], torch.Tensor], ours: Any, f: Factors, asked: float) -> bool:
+    """One base: `read` gives the peers the matrix, `ours` is what our functions take."""
     base = read()
     norms = base.norm(dim=1)
-    a, b = in_turns(lambda: merged(read(), f), lambda: drift.row_drift(read(), f, norms), 5)
-    c, d = in_turns(lambda: merged(read(), f), lambda: drift.row_drift(read(), f, norms, absolute=False), 5)
-    e, g = in_turns(lambda: merged(read(), f), lambda: drift.l2_rows(f) / norms, 5, many=20)
-    theirs, ours = merged(base.double(), Factors(f.a.double(), f.b.double(), f.scale)), drift.row_drift(base, f, norms)
-    same = all(torch.allclose(getattr(ours, k).double(), theirs[k], rtol=1e-5) for k in theirs)
+    whole = in_turns(lambda: merged(read(), f), lambda: drift.row_drift(ours(), f, norms), 9)
+    most = in_turns(lambda: merged(read(), f), lambda: drift.row_drift(ours(), f, norms, absolute=False), 9)
+    short = in_turns(lambda: merged(read(), f), lambda: drift.l2_rows(f) / norms, 9, many=20)
+    theirs = merged(base.double(), Factors(f.a.double(), f.b.double(), f.scale))
+    found = drift.row_drift(ours(), f, norms)
     print(name)
-    met = told("  cosine, L2, relative and mean |change|", a, b, all_wanted)
-    told("  cosine, L2 and relative", c, d, all_wanted)
-    return told("  L2 and relative", e, g, short_wanted) and agree("  equal to the merge in float64", same) and met
+    base_kind = name.rpartition(", ")[2]
+    told(f"  cosine, L2, relative and mean |change|, {base_kind}", *whole, asked)
+    told(f"  cosine, L2 and relative, {base_kind}", *most, asked)
+    told(f"  L2 and relative, {base_kind}", *short, 300)
+    same = all(torch.allclose(getattr(found, k).double(), theirs[k], rtol=1e-5) for k in theirs)
+    return agree("  equal to the merge in float64", same)
 
 
 def drifting() -> bool:
     torch.manual_seed(SEED)
     base = torch.randn(4096, 4096) * 0.02
     f = Factors(torch.randn(16, 4096), torch.randn(4096, 16) * 1e-4, 1.0)
-    whole = rows_of("drift: 4096 x 4096, rank 16, float32", lambda: base, f, 18, 300)
+    whole = rows_of("drift: 4096 x 4096, rank 16, float32", lambda: base, lambda: base, f, 18)
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
     packed, state = quantize_4bit(base[:2048, :2048].contiguous(), quant_type="nf4")
     small = Factors(f.a[:, :2048].contiguous(), f.b[:2048].contiguous(), 1.0)
-    return (
-        rows_of("drift: 2048 x 2048, rank 16, NF4 base", lambda: dequantize_4bit(packed, state), small, 8, 300)
-        and whole
+    quantised = rows_of(
+        "drift: 2048 x 2048, rank 16, NF4 base",
+        lambda: dequantize_4bit(packed, state),
+        lambda: dequantised_rows(packed, state),
+        small,
+        8,
     )
+    return whole and quantised
 
 
-def told(what: str, theirs: float, ours: float, wanted: float) -> bool:
-    print(f"{what}: {1e3 * theirs:.2f} ms against {1e3 * ours:.3f} ms, {theirs / ours:.1f} times (asked {wanted})")
-    return theirs / ours >= wanted
+def told(what: str, theirs: float, ours: float, wanted: float) -> None:
+    line = f"{what.strip()}: {theirs / ours:.1f} times (asked {wanted:g})"
+    print(f"  {line}, {1e3 * theirs:.2f} ms against {1e3 * ours:.3f} ms")
+    if theirs / ours < wanted:
+        MISSED.append(line)
 
 
 def agree(what: str, same: bool) -> bool:
@@ -174,10 +189,10 @@ def agree(what: str, same: bool) -> bool:
 def main(layers: int) -> bool:
     torch.set_num_threads(1)
     print("1 thread, seconds of the process")
-    selection(0.01)  # the share k; p and q, which the set difference is made of, are ten times that
-    reached = [selection(0.1), drifting(), scoring(layers)]
-    print(f"all reached: {all(reached)}")
-    return all(reached)
+    # The share k of the top groups, and p and q, which the set difference is made of.
+    right = [selection(0.01), selection(0.1), drifting(), scoring(layers)]
+    print("\n".join(["missed:", *MISSED] if MISSED else ["every ratio is reached"]))
+    return all(right)
 
 
 if __name__ == "__main__":

@@ -33,12 +33,22 @@ def test_top_equals_a_stable_sort(n: int, levels: int, share: float) -> None:
 
 
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 0.9])
-def test_the_sampled_threshold_is_exact_on_large_matrices(share: float) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_the_sampled_selection_is_exact_on_large_matrices(share: float, dtype: torch.dtype) -> None:
     rng = np.random.default_rng(1)
-    for values in (rng.normal(size=200_003) ** 2, np.arange(200_000.0), np.floor(rng.exponential(size=150_000) * 4)):
-        flat = values.astype(np.float32)
+    for values in (rng.normal(size=200_003), np.arange(200_000.0) % 60_000, np.floor(rng.exponential(size=150_000))):
+        flat = torch.from_numpy(values).to(dtype)
         k = groups.count(len(values), share)
-        assert groups.threshold(flat, k) == np.sort(flat)[-k]
+        wanted = np.argsort(-flat.double().numpy(), kind="stable")[:k]
+        assert np.array_equal(np.flatnonzero(groups.top(flat, k)), np.sort(wanted))
+
+
+def test_keys_order_as_the_scores_and_zero_has_one_key() -> None:
+    scores = torch.tensor([-float("inf"), -2.0, -1e-30, -0.0, 0.0, 1e-30, 3.0, float("inf")])
+    found = groups.keys(scores)
+    assert found[3] == found[4] == 0
+    assert (np.diff(np.delete(found, 3)) > 0).all()
+    assert np.array_equal(groups.keys(scores[4:]), scores[4:].view(torch.int32).numpy())
 
 
 def test_neurons_are_whole_rows_by_their_sum() -> None:
@@ -47,8 +57,10 @@ def test_neurons_are_whole_rows_by_their_sum() -> None:
 
 
 def test_a_nan_score_is_an_error() -> None:
-    with pytest.raises(UserError, match="NaN"):
-        groups.top(torch.tensor([1.0, float("nan"), 2.0]), 1)
+    for nan in (float("nan"), -float("nan")):
+        for dtype in (torch.bfloat16, torch.float32, torch.float64):
+            with pytest.raises(UserError, match="NaN"):
+                groups.top(torch.tensor([1.0, nan, 2.0], dtype=dtype), 1)
 
 
 def _group(name: str, mask: list[list[int]], matrix: str = "m.0.w") -> Group:

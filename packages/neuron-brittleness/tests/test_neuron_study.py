@@ -174,7 +174,7 @@ def test_no_pickle_is_left_in_a_finished_run(run_folder: Path) -> None:
 
 def test_thresholds_of_the_rule_can_all_be_met() -> None:
     # Upstream: a threshold of .01 on mean changes near 5e-5 could return one verdict only.
-    from neuron_brittleness import analysis
+    from neuron_brittleness import drift_ratios
 
     verdicts = set()
     for ratio in (2.0, 1.0, 0.5):
@@ -184,7 +184,7 @@ def test_thresholds_of_the_rule_can_all_be_met() -> None:
             for group, size in (("set_diff", ratio * 5e-5), ("set_diff_matched", 5e-5)):
                 rows.append({"group": group, "matrix": f"m.{layer}", "layer": layer, "rms": size * (1 + 0.01 * layer)})
         found.drift = {"free": {13: [{"step": 1, "groups": rows}]}}
-        verdict = analysis.drift_verdict(found)
+        verdict = drift_ratios.verdict(found)
         assert verdict is not None
         verdicts.add(verdict.verdict)
     assert verdicts == {"H1", "H2", "H3"}

@@ -21,12 +21,13 @@ from alignment_core.stats import intervals
 from alignment_core.stats.paired import PairedResult, crossed, one_run, over_runs
 from alignment_core.stats.rules import RatioVerdict, log_ratio_rule
 from alignment_core.stats.trajectories import Reached, reach, value_at
+from neuron_brittleness import drift_ratios
 from neuron_brittleness.collect import Found, Judged, Values
+from neuron_brittleness.drift_ratios import MATCHED, bare
 
 Floats = NDArray[np.float64]
 METRICS = ("harmful_refusal_rate", "false_refusal_rate", "helpful_rate", "topic_loss")
 EQUAL = {"free": "free_at_equal_loss", "frozen": "frozen_at_equal_loss"}
-MATCHED = {g: f"{g}_matched" for g in ("set_diff", "top_safety", "top_utility")}
 
 
 # Values of subjects, by prompt and seed
@@ -81,7 +82,7 @@ def measurements(found: Found) -> Iterator[Measurement]:
                     yield from _measured(metric, subject, (whole[0][:, [column]], whole[1]), seed)
                 if len(found.matched) > 1:
                     yield from _measured(metric, subject, whole, None)
-    yield from drift_measurements(found)
+    yield from drift_ratios.measurements(found)
     yield from overlap_measurements(found)
 
 
@@ -99,68 +100,6 @@ def _measured(
     yield Measurement.of(metric, subject, interval, seed=seed, completions=completions)
 
 
-# Experiment 2: drift
-
-
-def log_ratios(found: Found, arm: str, group: str, against: str) -> tuple[Floats, list[int]]:
-    """log(RMS change of a group / of another) at the last step, [matrices, seeds], and the matrices' layers.
-
-    A matrix where one of the two groups is empty or still in some seed is left out (there is no ratio).
-    """
-    seeds = found.drift.get(arm, {})
-    found_rms: list[dict[tuple[str, str], float]] = []
-    layer: dict[str, int] = {}
-    for measured in seeds.values():
-        rows = measured[-1]["groups"]
-        layer |= {r["matrix"]: r["layer"] for r in rows}
-        found_rms.append({(r["group"], r["matrix"]): r["rms"] for r in rows})
-    names = [m for m in layer if all(rms.get((g, m), 0) > 0 for rms in found_rms for g in (group, against))]
-    x = [[math.log(rms[group, m] / rms[against, m]) for rms in found_rms] for m in names]
-    return np.array(x, dtype=np.float64).reshape(len(names), len(found_rms)), [layer[m] for m in names]
-
-
-def drift_verdict(found: Found, arm: str = "free", group: str | None = None) -> RatioVerdict | None:
-    """The rule's verdict on a group against its matched random group; None where nothing can be compared."""
-    group = group or found.group
-    x, layers = log_ratios(found, arm, group, MATCHED[group])
-    return log_ratio_rule(x, layers) if len(x) else None
-
-
-def drift_measurements(found: Found) -> Iterator[Measurement]:
-    """Mean absolute change of each group over the steps, and the final ratios to the matched groups."""
-    for arm, seeds in found.drift.items():
-        metric = "drift_absolute" if arm == "free" else f"drift_absolute_{arm}"
-        series: dict[tuple[str, int], list[float]] = {}
-        losses: dict[int, list[float]] = {}
-        for seed, measured in seeds.items():
-            for m in measured:
-                for group, stats in m["metrics"]["absolute_change"].items():
-                    series.setdefault((group, m["step"]), []).append(stats["mean"])
-                    yield _bare(metric, group, stats["mean"], seed, {"step": m["step"]}, stats["count"])
-                losses.setdefault(m["step"], []).append(m["loss"])
-                yield _bare("training_loss", arm, m["loss"], seed, {"step": m["step"]}, m["examples"])
-        for (group, step), each in series.items():
-            if len(each) > 1:
-                yield Measurement.of(metric, group, intervals.mean_interval(each), at={"step": step})
-        for step, each in losses.items():
-            if len(each) > 1:
-                yield Measurement.of("training_loss", arm, intervals.mean_interval(each), at={"step": step})
-        for group in MATCHED:
-            verdict = drift_verdict(found, arm, group)
-            if verdict is not None:
-                name = "drift_ratio" if arm == "free" else f"drift_ratio_{arm}"
-                yield Measurement(metric=name, subject=group, seed=_only(seeds), value=verdict.ratio, low=verdict.low,
-                                  high=verdict.high, method="log ratio, layers", n=verdict.n_layers)  # fmt: skip
-
-
-def _only(seeds: Mapping[int, Any]) -> int | None:
-    return next(iter(seeds)) if len(seeds) == 1 else None
-
-
-def _bare(metric: str, subject: str, value: float | None, seed: int | None, at: dict[str, Any], n: int) -> Measurement:
-    return Measurement(metric=metric, subject=subject, seed=seed, at=at, value=value, method="none", n=n)
-
-
 # Experiment 1: overlap
 
 
@@ -172,8 +111,8 @@ def overlap_measurements(found: Found) -> Iterator[Measurement]:
             each: dict[tuple[str, str, int | None], list[float]] = {}
             for seed, parts in seeds.items():
                 total = parts["aggregated"][group]
-                yield _bare(f"jaccard_{group}_normalised", arm, total["normalised"], seed, {}, total["tuned"]["a"])
-                yield _bare(f"mean_score_ratio_{group}", arm, total["mean_score_ratio"], seed, {}, total["tuned"]["a"])
+                yield bare(f"jaccard_{group}_normalised", arm, total["normalised"], seed, {}, total["tuned"]["a"])
+                yield bare(f"mean_score_ratio_{group}", arm, total["mean_score_ratio"], seed, {}, total["tuned"]["a"])
                 layers = {None: total} | {int(n): v for n, v in parts[group]["layers"].items()}
                 for layer, one in layers.items():
                     for subject, value, low, high in _levels(arm, one):
@@ -299,7 +238,12 @@ def comparisons(found: Found) -> Iterator[Comparison]:
 def hypotheses(found: Found, doses: Sequence[float]) -> tuple[list[Hypothesis], list[Comparison]]:
     """Every claim decided by its written rule, and the primary comparisons behind two of them."""
     written = claims.read("neuron_brittleness")
-    drift, overlaps, cost, taken = drift_verdict(found), overlap_ratio(found), equal_cost(found, doses), takeover(found)
+    drift, overlaps, cost, taken = (
+        drift_ratios.verdict(found),
+        overlap_ratio(found),
+        equal_cost(found, doses),
+        takeover(found),
+    )
     tests = {"equal_cost_below": None if cost is None else cost[0], "takeover_below": taken}
     adjusted = dict(zip(tests, claims.holm_adjusted([None if t is None else t.p for t in tests.values()]), strict=True))
     primary = [

@@ -20,11 +20,12 @@ from torch import Tensor
 
 from neuron_brittleness.freeze import MaskedDelta
 from neuron_brittleness.groups import Group
-from neuron_brittleness.matrices import Matrix, adapted
+from neuron_brittleness.matrices import Matrix, Reader, adapted
 
 EPSILON = 1e-8
 """|w0| up to which the original calls a weight's relative change 0."""
-_BLOCK = 1 << 18
+_BLOCK = 1 << 17
+"""Elements of a block of BA: with its rows of W it fits a core's own cache."""
 _CHUNK = 1 << 20
 
 
@@ -74,58 +75,64 @@ def l2_rows(f: Factors) -> Tensor:
     return ((b @ gram) * b).sum(1).clamp_(min=0).sqrt_().mul_(abs(f.scale)).to(f.b.dtype)
 
 
-def row_drift(weight: Tensor, f: Factors, norms: Tensor | None = None, *, absolute: bool = True) -> RowDrift:
+def row_drift(weight: Tensor | Reader, f: Factors, norms: Tensor | None = None, *, absolute: bool = True) -> RowDrift:
     """Cosine, L2, relative and mean absolute change of every row of a matrix whose base is `weight`.
 
+    `weight` [outputs, inputs], or a reader of its rows, which lets a 4-bit one be dequantised a block at a time.
     `norms` are the rows' norms of `weight`, which do not change while training; given, they save one pass over it.
     `absolute=False` leaves out the mean absolute change, the one metric that needs every element of BA. A row of
     zeros has no direction: its cosine and relative change are NaN.
     """
-    norms = torch.linalg.vector_norm(weight, dim=1) if norms is None else norms
-    if f.free is None:
-        l2 = l2_rows(f)
-        dot = (f.b * (weight @ f.a.t())).sum(1).mul_(f.scale)
-        mean = _mean_absolute(f) if absolute else None
+    read: Reader = weight.__getitem__ if isinstance(weight, Tensor) else weight
+    if norms is None:
+        norms = torch.cat([torch.linalg.vector_norm(read(here), dim=1) for here in _blocks(f)])
+    if absolute or f.free is not None:
+        l2, dot, mean = _dense_rows(f, read)
     else:
-        l2, dot, mean = _dense_rows(f, weight)
+        whole = weight @ f.a.t() if isinstance(weight, Tensor) else torch.cat([read(h) @ f.a.t() for h in _blocks(f)])
+        l2, dot, mean = l2_rows(f), (f.b * whole).sum(1).mul_(f.scale), None
     w, d, wd = norms.double(), l2.double(), dot.double()
     after = (w * w + 2 * wd + d * d).clamp(min=0).sqrt()
     cosine = (w * w + wd) / (w * after)
     across = (d * d - (wd / w) ** 2).clamp(min=0)  # the part of dW at a right angle to W
     # 1 - c = (1 - c^2) / (1 + c); 1 - c^2 = across / after^2. Where c < 0 nothing cancels.
     apart = torch.where(cosine >= 0, across / (after * after) / (1 + cosine), 1 - cosine)
-    kind = weight.dtype
+    kind = f.b.dtype
     return RowDrift(cosine.to(kind), apart.to(kind), l2.to(kind), (d / w).to(kind), mean)
 
 
-def _mean_absolute(f: Factors) -> Tensor:
-    """Mean |dW_ij| of each row, the product made block by block in one buffer that stays in the cache."""
-    rows, columns = f.b.shape[0], f.a.shape[1]
-    step = max(1, _BLOCK // columns)
-    buffer = torch.empty(step, columns, dtype=f.b.dtype, device=f.b.device)
-    out = torch.empty(rows, dtype=f.b.dtype, device=f.b.device)
-    for i in range(0, rows, step):
-        part = f.b[i : i + step]
-        block = torch.mm(part, f.a, out=buffer[: len(part)])
-        torch.sum(block.abs_(), dim=1, out=out[i : i + step])
-    return out.mul_(abs(f.scale) / columns)
+def _blocks(f: Factors) -> list[slice]:
+    """Rows of dW taken together."""
+    step = max(1, _BLOCK // f.a.shape[1])
+    return [slice(i, min(i + step, len(f.b))) for i in range(0, len(f.b), step)]
 
 
-def _dense_rows(f: Factors, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """L2, W_i . dW_i and mean |dW| of each row under a mask, block by block."""
-    rows, columns = f.b.shape[0], f.a.shape[1]
-    out = torch.zeros(3, rows, dtype=f.b.dtype, device=f.b.device)
-    step = max(1, _BLOCK // columns)
-    for i in range(0, rows, step):
-        here = slice(i, i + step)
-        block = (f.b[here] @ f.a).mul_(f.scale)
+def _dense_rows(f: Factors, read: Reader | None) -> tuple[Tensor, Tensor, Tensor]:
+    """L2, W_i . dW_i and mean |dW| of each row, the product made block by block in one buffer that stays in the cache.
+
+    Each block meets its rows of W while it is there, so that W is read once and the product never leaves the cache.
+    """
+    blocks, columns = _blocks(f), f.a.shape[1]
+    buffer = torch.empty(blocks[0].stop, columns, dtype=f.b.dtype, device=f.b.device)
+    l2, dot, size = (torch.zeros(len(f.b), dtype=f.b.dtype, device=f.b.device) for _ in range(3))
+    for here in blocks:
+        block = torch.mm(f.b[here], f.a, out=buffer[: here.stop - here.start])
         if f.free is not None:
             block.mul_(f.free[here])
-        out[0, here] = torch.linalg.vector_norm(block, dim=1)
-        if weight is not None:
-            out[1, here] = (block * weight[here]).sum(1)
-        out[2, here] = block.abs().sum(1) / columns
-    return out[0], out[1], out[2]
+            torch.linalg.vector_norm(block, dim=1, out=l2[here])
+        if read is not None:
+            _dots(block, read(here), dot[here])
+        torch.sum(block.abs_(), dim=1, out=size[here])
+    l2 = l2_rows(f) if f.free is None else l2.mul_(abs(f.scale))
+    return l2, dot.mul_(f.scale), size.mul_(abs(f.scale) / columns)
+
+
+def _dots(a: Tensor, b: Tensor, out: Tensor) -> None:
+    """Row by row dot products into `out` [rows]; on the CPU by BLAS's own dot, as fast as the memory gives W."""
+    if a.device.type == "cpu" and a.dtype == b.dtype and a.dtype in (torch.float32, torch.float64):
+        np.vecdot(a.numpy(), b.numpy(), out=out.numpy())
+    else:
+        torch.sum(a * b, dim=1, out=out)
 
 
 def values(f: Factors, indices: NDArray[np.int64] | Tensor) -> Tensor:
@@ -230,7 +237,7 @@ def row_summary(found: dict[str, Factors], matrices: list[Matrix], base: Referen
     for matrix in matrices:
         if matrix.name not in found:
             continue
-        d = row_drift(matrix.weight().float(), found[matrix.name], base.norms[matrix.name])
+        d = row_drift(matrix.reader(), found[matrix.name], base.norms[matrix.name])
         named = {"cosine": d.cosine, "one_minus_cosine": d.one_minus_cosine, "l2": d.l2, "relative": d.relative}
         means = {k: float(v.double().nanmean()) for k, v in (named | {"absolute": d.absolute}).items() if v is not None}
         out.append({"matrix": matrix.name, "layer": matrix.layer, **means})

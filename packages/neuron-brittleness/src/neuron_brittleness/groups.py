@@ -30,6 +30,9 @@ Bits = NDArray[np.uint8]
 TIE_RULE = "highest score; among equal scores the first in row-major order"
 DECILES = 10
 _SAMPLE = 1 << 14
+_PART = 1 << 18
+"""Keys taken together, so that each is read from memory once a pass."""
+_NAN = "a score is NaN; set model.dtype=bfloat16 or float32"
 
 
 def count(n: int, share: float) -> int:
@@ -37,35 +40,65 @@ def count(n: int, share: float) -> int:
     return max(1, int(n * share))
 
 
-Values = NDArray[np.float32] | NDArray[np.float64]
+Keys = NDArray[np.signedinteger[Any]]
+_KEYS = {
+    torch.bfloat16: torch.int16,
+    torch.float16: torch.int16,
+    torch.float32: torch.int32,
+    torch.float64: torch.int64,
+}
 
 
-def threshold(flat: Values, k: int) -> float:
-    """The k-th largest value of `flat` [n], exactly."""
+def keys(scores: Tensor) -> Keys:
+    """Integers [n] that order as the scores do: the bits of a float are that already where no sign is set.
+
+    A copy is made only where a sign is. Raises `UserError` for a NaN.
+    """
+    held = scores.detach().reshape(-1).cpu()
+    if held.dtype not in _KEYS:
+        held = held.float()
+    found: Keys = held.view(_KEYS[held.dtype]).numpy()
+    infinite = int(torch.tensor(math.inf, dtype=held.dtype).view(_KEYS[held.dtype]))
+    ends = [(part.min(), part.max()) for part in _parts(found)]
+    if min(low for low, _ in ends) < 0:  # as bits, below zero they fall as the numbers rise; -0 becomes 0
+        found = np.where(found < 0, -(found & np.iinfo(found.dtype).max), found)
+        if found.min() < -infinite:
+            raise UserError(_NAN)
+    if max(high for _, high in ends) > infinite:
+        raise UserError(_NAN)
+    return found
+
+
+def _parts(flat: Keys) -> list[Keys]:
+    return [flat[i : i + _PART] for i in range(0, len(flat), _PART)]
+
+
+def top_indices(flat: Keys, k: int) -> NDArray[np.int64]:
+    """Positions, rising, of the k highest of `flat` [n] under the tie rule."""
     n = len(flat)
+    places: NDArray[np.int64] | None = None
     if n > 4 * _SAMPLE:
         sample = flat[:: n // _SAMPLE | 1]
         expected = k / n * len(sample)
         rank = math.ceil(expected + 4 * math.sqrt(expected + 1) + 4)
         if rank < len(sample):
             bound = np.partition(sample, len(sample) - rank)[len(sample) - rank]
-            candidates = flat[np.flatnonzero(flat >= bound)]
-            if k <= len(candidates) < n:
-                flat = candidates
-    return float(np.partition(flat, len(flat) - k)[len(flat) - k])
+            found = np.concatenate([np.flatnonzero(p >= bound) + i * _PART for i, p in enumerate(_parts(flat))])
+            places = found if k <= len(found) else None
+    held = flat if places is None else flat[places]
+    cut = np.partition(held, len(held) - k)[len(held) - k]
+    chosen = held >= cut
+    if (surplus := int(np.count_nonzero(chosen)) - k) > 0:
+        chosen[np.flatnonzero(held == cut)[-surplus:]] = False
+    here = np.flatnonzero(chosen)
+    return here if places is None else places[here]
 
 
 def top(scores: Tensor, k: int) -> Mask:
     """Mask of the k highest of `scores` (any shape) under the tie rule; `UserError` for a NaN among them."""
-    held = scores.detach().reshape(-1).cpu()
-    flat: Values = (held if held.dtype == torch.float64 else held.float()).numpy()
-    if np.isnan(flat.sum()):
-        raise UserError("a score is NaN; set model.dtype=bfloat16 or float32")
-    cut = threshold(flat, k)
-    mask: Mask = flat >= cut
-    if (surplus := int(np.count_nonzero(mask)) - k) > 0:
-        ties = np.flatnonzero(flat == cut)
-        mask[ties[len(ties) - surplus :]] = False
+    flat = keys(scores)
+    mask = np.zeros(len(flat), dtype=np.bool_)
+    mask[top_indices(flat, k)] = True
     return mask.reshape(tuple(scores.shape))
 
 

@@ -8,6 +8,7 @@ inside a numbered layer count. A PEFT model has the same names as its base.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,36 @@ def effective_change(module: Any, adapter: str = "default") -> Tensor:
     delta: Tensor = (b @ a) * module.scaling[adapter]
     free = getattr(module.lora_variant.get(adapter), "free", None)
     return delta if free is None else delta.mul_(free)
+
+
+Reader = Callable[[slice], Tensor]
+"""Rows of a matrix, float."""
+
+
+def dequantised_rows(packed: Tensor, state: Any) -> Reader:
+    """A reader of a 4-bit matrix that dequantises the rows it is asked for alone, so that they stay in the cache.
+
+    The scales' own quantisation is undone once. Where a scale's block spans two rows the whole matrix is held.
+    """
+    from bitsandbytes.functional import QuantState, dequantize_4bit, dequantize_blockwise
+
+    columns, size = state.shape[1], state.blocksize
+    if columns % size:
+        whole: Tensor = dequantize_4bit(packed, state).float()
+        return whole.__getitem__
+    absmax: Tensor = dequantize_blockwise(state.absmax, state.state2) + state.offset if state.nested else state.absmax
+
+    def read(here: slice) -> Tensor:
+        first, last, _ = here.indices(state.shape[0])
+        a, b = first * columns, last * columns
+        part = QuantState(
+            absmax=absmax[a // size : b // size].float(), shape=torch.Size((last - first, columns)), dtype=state.dtype,
+            blocksize=size, code=state.code, quant_type=state.quant_type,
+        )  # fmt: skip
+        dense: Tensor = dequantize_4bit(packed.reshape(-1, 1)[a // 2 : b // 2], part)
+        return dense.float()
+
+    return read
 
 
 @dataclass(frozen=True)
@@ -56,6 +87,13 @@ class Matrix:
             return dense.detach().to(torch.float32)
         held: Tensor = raw.detach()
         return held.t() if self.transposed else held
+
+    def reader(self) -> Reader:
+        """Rows of the weights in float32; of a 4-bit matrix no more is dequantised than is asked for."""
+        if self.quantised:
+            return dequantised_rows(self.module.weight.data, self.module.weight.quant_state)
+        held = self.weight()
+        return lambda here: held[here].float()
 
     def effective(self, dtype: torch.dtype) -> Tensor:
         """The weights the model really works with: the base's, and what an adapter adds to them, not merged."""

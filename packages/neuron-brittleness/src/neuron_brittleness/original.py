@@ -15,7 +15,7 @@ from scipy import stats
 from alignment_core.io import write_json, write_text
 from alignment_core.reporting.spec import TextTable
 from alignment_core.stats.rules import RatioVerdict
-from neuron_brittleness import analysis
+from neuron_brittleness import drift_ratios
 from neuron_brittleness.collect import Found
 from neuron_brittleness.config import BrittlenessConfig
 
@@ -65,7 +65,7 @@ def statistics(found: Found) -> dict[str, Any]:
                 if other in final
             }
             each[str(seed)] = {"step": measured[-1]["step"], **measured[-1]["metrics"], "cohens_d": against}
-        verdicts = {g: _ratio(analysis.drift_verdict(found, arm, g)) for g in analysis.MATCHED}
+        verdicts = {g: _ratio(drift_ratios.verdict(found, arm, g)) for g in drift_ratios.MATCHED}
         out[arm] = {"seeds": each, "matched_log_ratio": verdicts}
     return out
 
@@ -96,7 +96,7 @@ def _lines(config: BrittlenessConfig, found: Found, statistic: dict[str, Any]) -
                 told = f"{effect['value']:+.2f} [{effect['low']:+.2f}, {effect['high']:+.2f}]"
                 lines.append(f"  {'':<20} Cohen's d over layers (descriptive) {told}")
         lines.append("")
-    verdict = analysis.drift_verdict(found)
+    verdict = drift_ratios.verdict(found)
     lines.append(f"HYPOTHESIS EVALUATION: {verdict.verdict if verdict else 'undecided'}")
     return lines
 

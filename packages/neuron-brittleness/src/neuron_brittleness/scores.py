@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from alignment_core.errors import UserError
+from alignment_core.progress import each
 from alignment_core.team import team
 from neuron_brittleness.matrices import Matrix
 
@@ -176,7 +177,7 @@ def _collect(
             if gradients and through == "parameters":
                 hook = matrix.module.weight.register_post_accumulate_grad_hook(_take(matrix, state))
                 stack.callback(hook.remove)
-        for ids, labels in rows[share.rank :: share.world]:
+        for ids, labels in each(rows[share.rank :: share.world], "scoring weights", "examples"):
             _example(model, state, torch.tensor([ids], device=device), torch.tensor([labels], device=device), gradients)
     share.add(flat)
     return state

@@ -136,12 +136,12 @@ def _write(
     table = groups.sizes(made)
     for line in table:
         if "group" in line:
-            log.info("group %s: %d weights (%.2f%%)", line["group"], line["weights"], 100 * line["share"])
+            log.debug("group %s: %d weights (%.2f%%)", line["group"], line["weights"], 100 * line["share"])
         elif not line["b"].endswith("_matched"):
-            log.info("overlap %s, %s: %d, Jaccard %.3f", line["a"], line["b"], line["overlap"], line["jaccard"] or 0.0)
+            log.debug("overlap %s, %s: %d, Jaccard %.3f", line["a"], line["b"], line["overlap"], line["jaccard"] or 0.0)
     matched = {name: float(np.mean(shares)) for name, shares in exact.items()}
     for name, share in matched.items():
-        log.info("%s: %.1f%% matched in their own |W| and Wanda decile, the rest in the nearest", name, 100 * share)
+        log.debug("%s: %.1f%% matched in their own |W| and Wanda decile, the rest in the nearest", name, 100 * share)
     facts = {"sizes": table, "matched_exactly": matched, "mean_score": means, "layer": layer}
     io.write_json(folder / "summary.json", facts)
 
