@@ -289,7 +289,7 @@ def require(folder: Path, settings: CalibrationSettings) -> None:
     """Log the figures; `UserError` for a critic that falls short, a warning instead with `force`."""
     found = read(folder)
     for name, one in found.items():
-        log.info("critic %-22s %6.3f [%.3f, %.3f] n=%d", name, one.value, one.low, one.high, one.n)
+        log.debug("critic %-22s %6.3f [%.3f, %.3f] n=%d", name, one.value, one.low, one.high, one.n)
     lacks = shortfalls(found, settings)
     if lacks and not settings.force:
         raise UserError(f"this critic is not to be trusted: {'; '.join(lacks)}; take another, or go on with --force")

@@ -28,6 +28,7 @@ import openai
 from alignment_core.config import EndpointSettings
 from alignment_core.errors import UserError
 from alignment_core.io import Journal, canonical
+from alignment_core.progress import Work, work
 from alignment_core.records import Message
 
 log = logging.getLogger("alignment_core")
@@ -278,7 +279,8 @@ def ask(requests: Sequence[Sequence[Message]], settings: EndpointSettings, file:
     open_ = {key: messages for key, messages in zip(keys, requests, strict=True) if key not in known}
     if open_:
         check(settings)
-        asyncio.run(_ask_all(open_, settings, journal, known))
+        with work("asking the endpoint", len(open_), "replies") as told:
+            asyncio.run(_ask_all(open_, settings, journal, known, told))
     return [known[key] for key in keys]
 
 
@@ -287,12 +289,13 @@ async def _ask_all(
     settings: EndpointSettings,
     journal: Journal,
     known: dict[str, Reply | Failure],
+    told: Work,
 ) -> None:
     """Fills `known`; as many workers as calls may be under way share one queue."""
     queue = list(reversed(requests.items()))
     failed_in_a_row = 0
 
-    async def work(endpoint: Endpoint) -> None:
+    async def go_on(endpoint: Endpoint) -> None:
         nonlocal failed_in_a_row
         while queue:
             key, messages = queue.pop()
@@ -300,6 +303,7 @@ async def _ask_all(
                 known[key] = Failure("not_asked", f"not asked: {failed_in_a_row} calls failed in a row")
                 continue
             known[key] = outcome = await endpoint.call(messages)
+            told.advance()
             if isinstance(outcome, Reply):
                 failed_in_a_row = 0
                 # The disk may be slow; other calls' deadlines must not wait for it.
@@ -309,7 +313,7 @@ async def _ask_all(
                 log.debug("endpoint %s: %s", settings.base_url, outcome.reason)
 
     async with Endpoint(settings) as endpoint:
-        workers = [asyncio.create_task(work(endpoint)) for _ in range(min(settings.concurrency, len(requests)))]
+        workers = [asyncio.create_task(go_on(endpoint)) for _ in range(min(settings.concurrency, len(requests)))]
         try:
             await asyncio.gather(*workers)
         finally:

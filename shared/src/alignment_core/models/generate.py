@@ -250,7 +250,7 @@ def generate(
 
     missing = [number for number in range(len(work)) if number not in known]
     made = known | dict(
-        zip(missing, share.share(missing, answer, f"{subject} replies", "replies", lambda n: len(work[n])), strict=True)
+        zip(missing, share.share(missing, answer, f"asking {subject}", "replies", lambda n: len(work[n])), strict=True)
     )
     ordered = _in_order(work, made, prompts, subject, seed)
     if share.first:
