@@ -53,7 +53,7 @@ def incomplete(names: Sequence[str]) -> str | None:
     """The first file that a resumable checkpoint must have and these names lack, or None."""
     present = set(names)
     for name in NEEDED:
-        if name not in present:
+        if name not in present and not (name == "optimizer.pt" and "optimizer.bin" in present):  # FSDP's name for it
             return name
     return None if any(n.startswith("rng_state") for n in present) else "rng_state.pth"
 

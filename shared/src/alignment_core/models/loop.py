@@ -161,6 +161,17 @@ def fingerprint(
     return hashlib.sha256(io.canonical(parts).encode()).hexdigest()
 
 
+def _check_launcher(trainer: Any) -> None:
+    """`UserError` for ways to deal out a model that the adapter could not be read back from."""
+    accelerator = trainer.accelerator
+    if trainer.is_deepspeed_enabled or (trainer.is_fsdp_enabled and not accelerator.is_fsdp2):
+        what = "DeepSpeed" if trainer.is_deepspeed_enabled else "FSDP version 1"
+        raise UserError(
+            f"{what} is not supported: start it with torchrun, or with accelerate launch and a multi_gpu or FSDP "
+            "version 2 configuration"
+        )
+
+
 def check_whole(trainer: Any) -> None:
     """`UserError` where the model is dealt out over the processes, for a training whose callbacks touch its weights."""
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
@@ -274,6 +285,7 @@ def train_loop(
     """
     from transformers import PrinterCallback
 
+    _check_launcher(trainer)
     started = time.monotonic()
     saved = folder / "checkpoints"
     with trainer.args.main_process_first(desc="looking for a checkpoint"):  # the first process removes damaged ones
@@ -291,7 +303,8 @@ def train_loop(
             _train(trainer, resume)
         finally:
             trackers.finish(train.report_to)
-    _check_changed(before, adapter_state(trainer.model), trainer.state.global_step, train)
+    after = adapter_state(trainer.model)
+    _check_changed(before, after, trainer.state.global_step, train)
     history = [{k: e[k] for k in sorted(e.keys() - _CLOCK)} for e in trainer.state.log_history]
     history = [entry for entry in history if entry.keys() - {"epoch", "step"}]
     evals = [e["eval_loss"] for e in history if "eval_loss" in e]
@@ -299,7 +312,7 @@ def train_loop(
     made = report(trainable, losses, float(evals[-1]) if evals else None)
     seconds = time.monotonic() - started
     if trainer.is_world_process_zero():
-        save_adapter(trainer.model, folder / "adapter", identity(model)["weights"])
+        save_adapter(trainer.model, folder / "adapter", identity(model)["weights"], after)
         io.write_jsonl(folder / "train_log.jsonl", history)
         io.write_json(folder / "train_report.json", made.to_json())
         io.write_json(folder / "train_timings.json", {"seconds": seconds, "resumed": resume is not None})

@@ -60,22 +60,25 @@ def add_adapter(model: Any, settings: LoraSettings) -> Any:
 
 
 def adapter_state(model: Any, name: str = "default") -> dict[str, Any]:
-    """Copies of an adapter's weights on the CPU, by PEFT's names without the adapter's own."""
+    """Copies of an adapter's weights on the CPU, by PEFT's names without the adapter's own; where the processes hold
+    a part each (FSDP) all of them call this, and each gets the whole."""
     from peft import get_peft_model_state_dict
 
     state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-    return {key: state[key].detach().to("cpu").clone().contiguous() for key in sorted(state)}
+    whole = {k: t.full_tensor() if hasattr(t, "full_tensor") else t for k, t in ((k, state[k]) for k in sorted(state))}
+    return {key: tensor.detach().to("cpu").clone().contiguous() for key, tensor in whole.items()}
 
 
-def save_adapter(model: Any, folder: Path, base: dict[str, Any]) -> None:
-    """Write the adapter `default` of a PeftModel: weights, sorted settings, and the identity of its base.
+def save_adapter(model: Any, folder: Path, base: dict[str, Any], state: dict[str, Any] | None = None) -> None:
+    """Write the adapter `default` of a PeftModel: weights (or `state`, where that was read already), sorted settings,
+    and the identity of its base.
 
     `base` is `load.identity(...)["weights"]`. The folder holds no pickle, and two equal adapters give equal bytes.
     """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(adapter_state(model), str(folder / WEIGHTS), metadata={"format": "pt"})
+    save_file(adapter_state(model) if state is None else state, str(folder / WEIGHTS), metadata={"format": "pt"})
     config = model.peft_config["default"].to_dict()
     for key, value in config.items():
         if isinstance(value, set | frozenset):
