@@ -49,6 +49,7 @@ def examine(config: Settings, folder: Path, needs: Sequence[Need] | None = None)
         found += [Check(n, "not checked", "torch does not import") for n in ("device", "memory")]
     if model.quantize == "nf4":
         found.append(check_import("bitsandbytes", "NF4 needs it: install bitsandbytes, or set model.quantize=none"))
+    found += check_trackers(config)
     found += [check_folder(folder), check_disk(folder, _RUN_BYTES, "disk for the run", "--runs"), *check_hub(needs)]
     return found
 
@@ -102,11 +103,28 @@ def check_import(name: str, mend: str) -> Check:
     """Whether a package can be imported here, which its being installed does not promise."""
     import importlib
 
+    from alignment_core.models.noise import hush
+
+    hush()  # what a library says of itself while it is imported is no finding
     try:
         module = importlib.import_module(name)
     except Exception as error:  # noqa: BLE001 - a broken binary can raise anything; the check is to say so
         return Check(name, "fails", f"does not import: {type(error).__name__}: {_line(error)}", mend)
     return Check(name, "ok", f"{getattr(module, '__version__', 'imports')}")
+
+
+def check_trackers(config: Settings) -> Iterator[Check]:
+    """Each tracker that a training of this configuration reports to."""
+    from alignment_core.models import trackers
+
+    for name in sorted({name for train in _trainings(config) for name in train.report_to}):
+        try:
+            trackers.check((name,))
+        except UserError as error:
+            what, _, mend = _line(error).partition("; ")
+            yield Check(name, "fails", what, mend)
+        else:
+            yield Check(name, "ok", "can be used")
 
 
 def check_torch() -> Check:

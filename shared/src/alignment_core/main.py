@@ -209,6 +209,24 @@ def selfcheck(
     raise typer.Exit(check.main(["--runs", str(runs), "--rng-seed", str(rng_seed)], typer.echo))
 
 
+@app.command()
+@guarded
+def doctor(
+    runs: Annotated[Path, typer.Option(help="Folder that is to hold the run folders.")] = Path("runs"),
+) -> None:
+    """Check what every run needs here; `<study> doctor --preset P` checks one preset. Exit code 1 when one fails."""
+    from alignment_core import doctor as checks
+    from alignment_core.config import Settings
+    from alignment_core.environment import prepare_process
+
+    prepare_process()
+    found = checks.examine(Settings(), runs)
+    for line in checks.lines(found):
+        typer.echo(line)
+    if any(check.state == "fails" for check in found):
+        raise typer.Exit(1)
+
+
 @organism.command("path")
 @guarded
 def organism_path() -> None:
