@@ -148,10 +148,11 @@ def spec(found: Results) -> ReportSpec:
                     f"What the replies to {kind} prompts are at the end",
                     tuple(metric_name(kind, label) for label in LABELS),
                     ran,
+                    terminal=False,
                 )
                 for kind in KINDS
             ),
-            TableSpec("The orthogonality meter", ("largest_cosine",), (*attacks, *controls)),
+            TableSpec("The orthogonality meter", ("largest_cosine",), (*attacks, *controls), terminal=False),
         ),
         comparisons=tuple(
             ComparisonSpec(metric, a, b)

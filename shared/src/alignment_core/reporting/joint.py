@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from urllib.parse import quote
 
 from alignment_core.reporting import again, figures, markup, page, tables
 from alignment_core.reporting.results import Results
@@ -33,7 +34,8 @@ class JointRun:
     def href(self, at: Path | None) -> str:
         """Its own report as a link from `at`; empty where it has none."""
         report = self.folder / "report.html"
-        return Path(os.path.relpath(report, at.parent if at else Path())).as_posix() if report.exists() else ""
+        # Quoted: a folder called `javascript:...` is no address, and one with # or ? in its name is found.
+        return quote(os.fsencode(os.path.relpath(report, at.parent if at else Path()))) if report.exists() else ""
 
 
 def render(runs: Sequence[JointRun], at: Path | None = None) -> str:
@@ -78,8 +80,10 @@ def _study(group: Sequence[JointRun], place: int, at: Path | None) -> Iterator[s
     if len(group) == 1:
         results, spec = group[0].results, group[0].spec
         wanted = spec.tables[0] if spec.tables else TableSpec("What was measured")
-        grids = [tables.rates(results, spec, wanted), _hypotheses(group)]
-        yield from (markup.grid(g) for g in grids if g.rows)
+        grid = tables.rates(results, spec, wanted)
+        yield markup.grid(grid) if grid.rows else ""
+        yield "<h3>The hypotheses</h3>" if results.hypotheses else ""
+        yield from page.claims(results)
         return
     first, *rest = [*_side_by_side(group), Grid("", (), ())]
     yield markup.grid(first) if first.rows else ""

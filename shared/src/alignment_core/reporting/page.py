@@ -59,7 +59,7 @@ def render(
     first, rest = spec.figures[:1], spec.figures[1:]
     parts = [
         ("figure", "The figure", "\n".join(figure(drawn, f, results) for f in first)),
-        ("hypotheses", "The hypotheses", "\n".join(_claims(results))),
+        ("hypotheses", "The hypotheses", "\n".join(claims(results))),
         ("numbers", "The numbers", _numbers(results, spec, shown)),
         ("tests", "Differences and tests", _tests(results, spec)),
         ("replies", "The replies behind the numbers", replies.html(shown, spec, "steps/")),
@@ -112,7 +112,8 @@ def _series(items: Sequence[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
-def _claims(results: Results) -> Iterator[str]:
+def claims(results: Results) -> Iterator[str]:
+    """Every hypothesis with its verdict and why, then the rules that decide."""
     if not results.hypotheses:
         return
     yield '<ul class="claims">'
@@ -168,6 +169,7 @@ _TERMS = {
     "tango": "Tango's interval for a difference of two paired shares.",
     "mcnemar": "McNemar's exact test on the prompts where the two sides differ.",
     "t over clusters": "Student's t on the clusters' mean differences.",
+    "max-T": "Adjusted by flipping the seeds' signs over the whole family: of k seeds no p under 2 in 2^k can come.",
     "no spread": "The seeds agree on every prompt, so the interval is that of one run.",
 }
 
@@ -183,7 +185,7 @@ def _tests(results: Results, spec: ReportSpec) -> str:
         else:
             paper = "paper" if role == "control" else ""
             shown.append(markup.folded(f"{_ROLES[role]} ({len(grid.rows)})", markup.grid(_titled(grid, "")), paper))
-    said = " ".join(f"{c.method} {c.estimand}" for c in tables.shown_comparisons(results, spec))
+    said = " ".join(f"{c.method} {c.estimand} {c.family or ''}" for c in tables.shown_comparisons(results, spec))
     terms = markup.meanings((term, text) for term, text in _TERMS.items() if term in said)
     agreed = tables.agreements(results)
     return "\n".join(

@@ -158,6 +158,11 @@ _DIFFERENCES = ("difference", "paired interval", "p", "p adjusted", "n", "readin
 ADJUSTED = "p adjusted: Holm over the primary tests named before the run; everything else is exploratory."
 
 
+def _by_signs(c: Comparison) -> bool:
+    """Adjusted over its family by flipping the seeds' signs, not by Holm."""
+    return c.p_adjusted is not None and "max-T" in (c.family or "")
+
+
 def _difference(c: Comparison, spec: ReportSpec) -> tuple[Cell, ...]:
     """One comparison's row, its role apart. A difference has a digit more than its metric: it is smaller."""
     metric = spec.metric(c.metric)
@@ -166,7 +171,7 @@ def _difference(c: Comparison, spec: ReportSpec) -> tuple[Cell, ...]:
         Cell(f"{spec.subject(c.b).label} − {spec.subject(c.a).label}", metric.label),
         Cell(interval(c, digits, signed=True), f"{c.method}, {c.estimand}"),
         Cell(p_value(c.p)),
-        Cell(p_value(c.p_adjusted)),
+        Cell(p_value(c.p_adjusted), "max-T" if _by_signs(c) else ""),
         Cell(_rests_on(c)),
         Cell(reading(c, digits)),
     )
