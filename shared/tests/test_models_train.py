@@ -335,3 +335,17 @@ def test_the_terminal_stays_quiet(model, tmp_path, capfd):
     run(model, tmp_path, settings=TRAIN.model_copy(update={"packing": True, "max_steps": 2}))
     out, err = capfd.readouterr()
     assert (out, err) == ("", "")
+
+
+def test_a_pass_that_does_not_fit_is_told_with_what_would():
+    torch = pytest.importorskip("torch")
+
+    class Full:
+        def train(self, **_):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    with pytest.raises(
+        UserError, match=r"training pass of 4 rows of up to 128 tokens; halve batch_size and double"
+    ) as e:
+        loop._train(Full(), TRAIN, None)
+    assert "\n" not in str(e.value)

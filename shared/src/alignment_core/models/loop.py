@@ -300,7 +300,7 @@ def train_loop(
     with quiet(), work("training", 0, "steps") as told:
         trainer.add_callback(_watch(told))
         try:
-            _train(trainer, resume)
+            _train(trainer, train, resume)
         finally:
             trackers.finish(train.report_to)
     after = adapter_state(trainer.model)
@@ -321,12 +321,21 @@ def train_loop(
     return replace(made, seconds=seconds, resumed_from=resumed)
 
 
-def _train(trainer: Any, resume: Path | None) -> None:
-    """Train to the end, and measure the validation loss there unless that was done in the last step."""
+def _train(trainer: Any, train: TrainSettings, resume: Path | None) -> None:
+    """Train to the end, and measure the validation loss there unless that was done in the last step. `UserError` where
+    a pass does not fit the device's memory."""
+    import torch
+
     try:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except _Trained:
         trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the device's memory does not hold a training pass of {train.batch_size} rows of up to {train.max_length} "
+            "tokens; halve batch_size and double accumulate (the global batch stays), set gradient_checkpointing=true, "
+            "or lower max_length"
+        ) from error
     if trainer.eval_dataset is not None and not any(
         entry["step"] == trainer.state.global_step and "eval_loss" in entry for entry in trainer.state.log_history
     ):
