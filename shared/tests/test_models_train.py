@@ -126,12 +126,11 @@ def test_killed_within_an_epoch_and_a_log_interval(model, tmp_path, monkeypatch,
     """Logs every third step, checkpoints every second, and the end in the middle of an epoch (of 6 steps)."""
     settings = TRAIN.model_copy(update={"max_steps": 5, "logging_steps": 3, "scheduler": "constant"})
     run(model, tmp_path / "whole", settings=settings, validation=examples(3))
-    with pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         if at is None:
-            with monkeypatch.context() as patch:
-                patch.setattr(loop, "save_adapter", lambda *_: (_ for _ in ()).throw(Killed()))
-                run(model, tmp_path / "broken", settings=settings, validation=examples(3))
-        run(model, tmp_path / "broken", settings=settings, validation=examples(3), callbacks=[killer(at)])
+            patch.setattr(loop, "save_adapter", lambda *_: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            run(model, tmp_path / "broken", settings=settings, validation=examples(3), callbacks=[killer(at)])
     report = run(model, tmp_path / "broken", settings=settings, validation=examples(3))
     assert (report.steps, report.resumed_from) == (5, {4: 2, 5: 4, None: 5}[at])
     assert made(tmp_path / "broken") == made(tmp_path / "whole")
