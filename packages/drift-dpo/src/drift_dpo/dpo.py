@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment_core.config import LoraSettings, ModelSettings
+from alignment_core.errors import UserError
 from alignment_core.models import loop
 from alignment_core.models.deal import Deal, Dealing
 from alignment_core.models.loop import MaskReport, TrainReport
@@ -228,6 +229,11 @@ def dpo(
     mark = loop.fingerprint(model, lora, train, seed, start, rows.columns)
     with quiet(), loop.kept_precise(loaded.model):
         trainer = _trainer(loaded, rows, held_out, train, seed, folder, callbacks)
+    if trainer.is_fsdp_enabled and loaded.dtype != "float32":
+        raise UserError(
+            f"DPO under FSDP in {loaded.dtype} takes its log-probabilities in {loaded.dtype}, too coarse for its loss: "
+            "start it with torchrun, or set model.dtype=float32"
+        )
     check_reference(trainer.model)
     mask = _mask(trainer, loaded.tokenizer, train.batch_size)
     log.debug(

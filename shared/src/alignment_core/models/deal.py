@@ -197,7 +197,9 @@ class Dealing:
         from torch.utils.data import DataLoader
 
         data = self._remove_unused_columns(eval_dataset or self.eval_dataset, description="Evaluation")
-        return DataLoader(data, batch_size=self.args.eval_batch_size, collate_fn=self.data_collator)
+        sampler = self._get_eval_sampler(data)
+        order = team().tell(lambda: list(range(len(data)) if sampler is None else sampler))
+        return DataLoader(data, batch_size=self.args.eval_batch_size, sampler=order, collate_fn=self.data_collator)
 
     def evaluation_loop(
         self: Any,
