@@ -295,7 +295,7 @@ def test_joint_page_is_inert_and_links_to_each_run(tmp_path: Path) -> None:
     text = joint.render(runs, tmp_path / "runs" / "report.html")
     read = Reader(text)
     assert set(read.tags) <= ALLOWED
-    assert "drift/a&quot;b/report.html" in text
+    assert "drift/a%22b/report.html" in text
     assert text.count("<section") == 2
     assert len(read.values("id")) == len(set(read.values("id")))
     assert "3 runs of 2 studies" in text

@@ -80,6 +80,8 @@ class Campaign:
     def __init__(self, part: Part, settings: dict[str, str], seed: int) -> None:
         self.part, self.settings, self.seed = part, settings, seed
         self.place = part.folder / f"{part.name}-runs"
+        if not part.rows:  # a new journal: what an earlier campaign left is of other code
+            shutil.rmtree(self.place, ignore_errors=True)
 
     def arguments(self, study: str, runs: Path) -> list[str]:
         return ["run", "--preset", "tiny", "--quiet", *self.settings[study].split(), "--runs", str(runs)]

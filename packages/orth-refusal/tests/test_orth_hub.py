@@ -236,3 +236,15 @@ def test_a_name_the_hub_has_not_is_one_line_and_leaves_nothing(server: Any, tmp_
     assert list((tmp_path / "back").iterdir()) == []
     with pytest.raises(UserError, match="can move"):
         hub.pull(config(server), "me", ["vanilla"], tmp_path / "back", "main")
+
+
+def test_a_bases_name_is_text_on_the_card(tmp_path: Path) -> None:
+    name = "<script>x</script> [y](javascript:z)\x7f\u2028"
+    write_json(tmp_path / "base.json", {"kind": "hub", "name": name, "revision": None})
+    card = hub.card(OrthConfig(), "me/refusal-experiment-vanilla", "vanilla", tmp_path, True, None)
+    _, head, body = card.split("---\n", 2)
+    assert head.isascii()
+    assert f"base_model: {json.dumps(name)}" in head.splitlines()
+    assert "<script" not in body
+    assert "](" not in body
+    assert "Base: &#60;script&#62;" in body

@@ -123,11 +123,19 @@ def _ours(record: logging.LogRecord) -> bool:
 _ours_names = {"alignment_core"}
 
 
+class _Readable(logging.Formatter):
+    """What steers a terminal is written as an escape: a log is looked at with `cat`, and may quote a model's words."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
 @contextmanager
 def _log_file(folder: Path, study: str) -> Iterator[None]:
     _ours_names.add(study.replace("-", "_"))
     handler = logging.FileHandler(folder / "log.txt", encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Readable("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.addFilter(_ours)
     root = logging.getLogger()
     root.addHandler(handler)

@@ -6,6 +6,7 @@ What is not known to be harmless counts as such: only a refusal or benign adapte
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from alignment_core.errors import UserError
 from alignment_core.models.adapter import BASE, CONFIG, WEIGHTS, check_folder, pickles
 from alignment_core.reporting import results as results_room
 from alignment_core.reporting.results import Measurement, Results
+from alignment_core.reporting.text import for_markdown
 from orth_refusal.arms import BY_NAME
 from orth_refusal.config import OrthConfig
 
@@ -146,7 +148,8 @@ def card(config: OrthConfig, repo: str, name: str, folder: Path, weak: bool, fig
     if found:
         lines += ["| metric | value | 95% interval | n | seed |", "|---|---|---|---|---|"]
         lines += [_figure_line(m) for m in found] + [""]
-    lines += [f"Base: {base.get('name', 'unknown')} {base.get('revision') or base.get('sha256') or ''}".rstrip(), ""]
+    based = f"{base.get('name', 'unknown')} {base.get('revision') or base.get('sha256') or ''}"
+    lines += [f"Base: {for_markdown(based)}".rstrip(), ""]
     settings = {"lora": config.lora, "refusal": config.refusal, "attack": config.attack, "direction": config.direction}
     shown = io.canonical({k: v.model_dump(mode="json") for k, v in settings.items()})
     return "\n".join(["---", *_yaml(meta), "---", "", *lines, "```json", shown, "```", ""])
@@ -175,8 +178,8 @@ def _figure_line(m: Measurement) -> str:
 
 
 def _yaml(meta: dict[str, Any]) -> list[str]:
-    """JSON is YAML: one line for each key."""
-    return [f"{key}: {io.dumps(value)}" for key, value in meta.items()]
+    """JSON is YAML, where it is ASCII: one line for each key."""
+    return [f"{key}: {json.dumps(value, ensure_ascii=True, allow_nan=False)}" for key, value in meta.items()]
 
 
 def pull(config: OrthConfig, namespace: str, names: Sequence[str], into: Path, revision: str | None) -> list[str]:

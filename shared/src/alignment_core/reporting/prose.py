@@ -28,7 +28,8 @@ def markdown(
     out.append("")
     for figure in spec.figures:
         if figures is not None and (figures / f"{figure.name}.png").exists():
-            out += [f"![{md(figure.title)}]({figures.name}/{figure.name}.png)", ""]
+            title = md(figure.title).translate({ord("["): "&#91;", ord("]"): "&#93;"})
+            out += [f"![{title}]({figures.name}/{figure.name}.png)", ""]
             out += [md(" ".join(t for t in (figure.caption, drawing.how_to_read(figure, results)) if t)), ""]
     for grid in tables.all_grids(results, spec, seeds=True):
         out += [f"## {md(grid.title)}", "", *_rows(grid), ""]

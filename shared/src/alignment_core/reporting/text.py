@@ -88,8 +88,11 @@ _LATEX = {
 
 
 def for_latex(text: str) -> str:
-    """Escaped for LaTeX text."""
-    return "".join(_LATEX.get(c, c) for c in visible(text))
+    """Escaped for LaTeX text, a table's cell too: a row that began with a bracket or an asterisk would be taken for
+    an argument of the row before."""
+    shown = visible(text).lstrip()
+    first = f"{{{shown[0]}}}" if shown[:1] in ("[", "*") else ""
+    return first + "".join(_LATEX.get(c, c) for c in (shown[1:] if first else shown))
 
 
 def number(value: float | None, digits: int = 2, *, signed: bool = False) -> str:

@@ -1,0 +1,99 @@
+"""Put hostile texts through every output, and hold each to the shape it has with a plain word; then a real browser."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Any
+
+import outputs
+from hostile import TRICKS, texts
+from outputs import PLAIN, make
+from record import Part, options, say
+
+FIGURES_EVERY = 5
+"""Every so many-th text is also drawn in figures, which take a second."""
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def case(text: str, place: Path, figures: bool, plain: outputs.Outputs) -> list[str]:
+    """What one text did, by output."""
+    folder = place / "case"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        return outputs.check(make(text, folder, figures), plain)
+    except Exception as error:  # noqa: BLE001 - whatever escapes is the finding
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        return [f"{type(error).__name__} in {Path(at.filename).name}:{at.lineno}: {str(error)[:160]}"]
+
+
+def browser(given: list[str], place: Path) -> dict[str, Any]:
+    """Pages of many texts in a headless browser: no word on its console, no request, no dialog, no script run."""
+    command = next((b for b in BROWSERS if shutil.which(b)), None)
+    if command is None:
+        return {"pages": 0, "skipped": "no headless browser is installed", "wrong": []}
+    from alignment_core.reporting import page
+
+    wrong, pages = [], 0
+    for start in range(0, len(given), 100):
+        some = given[start : start + 100]
+        pairs = [outputs.judged(t) for t in some]
+        replies = ([c for cs, _ in pairs for c in cs], [v for _, vs in pairs for v in vs])
+        path = place / f"page{start}.html"
+        first = some[0]
+        path.write_text(page.render(outputs.found(first), outputs.spec(first), None, *replies), encoding="utf-8")
+        log = place / f"net{start}.json"
+        asked = [command, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+                 "--virtual-time-budget=2000", f"--user-data-dir={place / 'profile'}", f"--log-net-log={log}",
+                 "--dump-dom", f"file://{path}"]  # fmt: skip
+        done = subprocess.run(asked, capture_output=True, text=True, errors="replace", timeout=180, check=False)
+        pages += 1
+        if done.returncode != 0:
+            wrong.append(f"page {pages}: the browser ended with {done.returncode}")
+        wrong += [f"page {pages}: console: {line[:150]}" for line in done.stderr.splitlines() if "CONSOLE" in line]
+        asked_for = re.findall(r'"url":"(https?://evil[^"]*)"', log.read_text(errors="replace") if log.exists() else "")
+        wrong += [f"page {pages}: asked for {address[:100]}" for address in asked_for]
+        if re.search(r"<title>owned", done.stdout):
+            wrong.append(f"page {pages}: a script ran")
+    return {"pages": pages, "wrong": wrong}
+
+
+def main() -> int:
+    given = options(__doc__ or "", cases=500, browser=1)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    part = Part("texts", given.out, seed=given.seed, cases=given.cases)
+    chosen = texts(given.cases, given.seed)
+    done = sum(r["cases"] for r in part.rows if "cases" in r)
+    with tempfile.TemporaryDirectory() as place:
+        plain = {figures: make(PLAIN, Path(place) / f"plain{figures}", figures) for figures in (False, True)}
+        findings: list[str] = []
+        for number in range(done, given.cases):
+            figures = number % FIGURES_EVERY == 0
+            findings += [f"text {number}, {w}" for w in case(chosen[number], Path(place), figures, plain[figures])]
+            if (number + 1) % 20 == 0 or number + 1 == given.cases:
+                part.add({"cases": number + 1 - done, "findings": findings})
+                for finding in findings:
+                    say(finding)
+                say(f"texts: {number + 1} of {given.cases}")
+                done, findings = number + 1, []
+        seen = next((r["browser"] for r in part.rows if "browser" in r), None)
+        if seen is None:
+            seen = (
+                browser(chosen, Path(place)) if given.browser else {"pages": 0, "skipped": "not asked for", "wrong": []}
+            )
+            part.add({"browser": seen})
+    found = [f for r in part.rows for f in r.get("findings", ())] + seen["wrong"]
+    part.finish(ran=done, tricks=sum(map(len, TRICKS.values())), kinds=sorted(TRICKS), outputs=sorted(plain[True]),
+                browser=seen, findings=found)  # fmt: skip
+    say(f"texts: {done} texts, {len(found)} findings; {seen['pages']} pages in a browser")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
