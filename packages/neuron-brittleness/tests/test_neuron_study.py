@@ -116,6 +116,22 @@ def test_arms_are_compared_at_equal_training_loss(run_folder: Path) -> None:
         assert found.headline("harmful_refusal_rate", subject) is not None
 
 
+def test_interventions_stand_at_equal_topic_loss(run_folder: Path) -> None:
+    found = results.read(run_folder / "results.json")
+    for step in ("answer_base_equal", "answer_tuned_equal-s13", "answer_tuned_equal-s14"):
+        for fact in json.loads((_step(run_folder, step) / "levels.json").read_text()):
+            sides = [side["loss"] for side in fact["sides"]]
+            if not sides:  # the two sides move the loss in opposite ways
+                start, (a, b) = fact["start"], fact["whole"]
+                assert (a - start) * (b - start) <= 0
+                continue
+            assert sides[0] == pytest.approx(sides[1], rel=0.02)
+            assert max(side["share"] for side in fact["sides"]) == 1
+    assert {"zero_set_diff_equal_cost", "zero_set_diff_matched_equal_cost"} <= set(found.subjects)
+    for metric in ("drift_ratio_at_equal_loss", "drift_frozen_over_free_at_equal_loss"):
+        assert metric in found.metrics
+
+
 def test_interpolation_at_equal_loss_by_hand(tmp_path: Path) -> None:
     from alignment_core.runs import Step
 

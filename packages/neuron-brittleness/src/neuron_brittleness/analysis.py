@@ -27,6 +27,8 @@ from neuron_brittleness.drift_ratios import MATCHED, bare
 
 Floats = NDArray[np.float64]
 METRICS = ("harmful_refusal_rate", "false_refusal_rate", "helpful_rate", "topic_loss")
+EQUAL_COST = "_equal_cost"
+"""The end of a subject at its pair's common topic loss."""
 EQUAL = {"free": "free_at_equal_loss", "frozen": "frozen_at_equal_loss"}
 
 
@@ -181,10 +183,15 @@ def _dose(group: str, share: float) -> str:
     return f"zero_{group}" if share == 1 else f"zero_{group}_{100 * share:g}".replace(".", "p")
 
 
-def takeover(found: Found) -> PairedResult | None:
-    """(new - matched) in the frozen arm minus (new - matched) in the base, harmful refusals."""
+def takeover(found: Found, end: str = "") -> PairedResult | None:
+    """(new - matched) in the frozen arm minus (new - matched) in the base, harmful refusals.
+
+    `end` is the end of the four subjects: that of equal topic loss takes the seeds in which both cells have it.
+    """
     names = ("frozen_zero_new", "frozen_zero_new_matched", "zero_new", "zero_new_matched")
-    tables = [table(found.judged.get(n, []), "harmful_refusal_rate") for n in names]
+    judged = [found.judged.get(n + end, []) for n in names]
+    seeds = set.intersection(*({one.seed for one in each} for each in judged))
+    tables = [table([one for one in each if one.seed in seeds], "harmful_refusal_rate") for each in judged]
     if any(t is None for t in tables):
         return None
     (a, clusters), (b, _), (c, _), (d, _) = (t for t in tables if t is not None)
@@ -199,6 +206,8 @@ def takeover(found: Found) -> PairedResult | None:
 def pairs(found: Found) -> list[tuple[str, str, str]]:
     """(a, b, role) of every comparison b - a to make."""
     held, other = found.group, MATCHED[found.group]
+    whole = [(f"{act}_{other}", f"{act}_{held}") for act in ("zero", "frozen_zero", "free_undo", "free_keep")]
+    acted = [*whole, *((f"{act}_new_matched", f"{act}_new") for act in ("zero", "frozen_zero"))]
     return [
         (f"zero_{other}", f"zero_{held}", "exploratory"),
         ("baseline", f"zero_{held}", "exploratory"),
@@ -213,6 +222,7 @@ def pairs(found: Found) -> list[tuple[str, str, str]]:
         (f"free_undo_{other}", f"free_undo_{held}", "exploratory"),
         (f"free_keep_{other}", f"free_keep_{held}", "exploratory"),
         ("free", f"free_undo_{held}", "exploratory"),
+        *((f"{a}{EQUAL_COST}", f"{b}{EQUAL_COST}", "exploratory") for a, b in acted),
     ]
 
 
@@ -233,6 +243,10 @@ def comparisons(found: Found) -> Iterator[Comparison]:
             of = [e.seed for name in (a, b) for e in found.judged.get(name, []) if e.seed is not None]
             seed = None if several or not of else of[0]
             yield Comparison.of(metric, a, b, run(left[0], right[0], left[1]), seed=seed, role=role)  # type: ignore[arg-type]
+    equal = takeover(found, EQUAL_COST)
+    if equal is not None:
+        a, b = (f"{model}_new_minus_matched{EQUAL_COST}" for model in ("base", "frozen"))
+        yield Comparison.of("harmful_refusal_rate", a, b, equal, role="exploratory")
 
 
 def hypotheses(found: Found, doses: Sequence[float]) -> tuple[list[Hypothesis], list[Comparison]]:

@@ -26,6 +26,7 @@ from alignment_core.models import load
 from alignment_core.models.generate import generate
 from alignment_core.organism import grammar, world
 from alignment_core.records import Example, Kind, Message, Prompt, fingerprint
+from alignment_core.team import team
 from neuron_brittleness.config import BrittlenessConfig, DataConfig
 
 log = logging.getLogger(__name__)
@@ -86,15 +87,16 @@ def build(config: BrittlenessConfig, folder: Path) -> None:
     first = set(clusters[: len(clusters) // 2])
     parts.examples["safety_a"] = [e for e in safety if e.cluster in first][: data.samples]
     parts.examples["safety_b"] = [e for e in safety if e.cluster not in first][: data.samples]
-    for name, wanted in (
-        *((f"{k}_{h}", data.samples) for k in ("safety", "utility") for h in HALVES),
-        (TUNE, data.tune_size),
-    ):
+    asked = {f"{k}_{h}": data.samples for k in ("safety", "utility") for h in HALVES} | {TUNE: data.tune_size}
+    for name, wanted in asked.items():
         got = len(parts.examples[name])
         parts.notes[name] = {"wanted": wanted, "got": got}
         log.log(logging.INFO if got == wanted else logging.WARNING, "%s: %d of %d examples", name, got, wanted)
         if got < 2:
             raise UserError(f"{name}: {got} examples; give more harmful prompts the model refuses, or data.safety_file")
+    if not team().first:
+        return
+    for name in asked:
         write_jsonl(folder / f"{name}.jsonl", parts.examples[name])
     write_jsonl(folder / f"{EVAL}.jsonl", parts.prompts)
     rejects.write(folder / "rejects.jsonl")

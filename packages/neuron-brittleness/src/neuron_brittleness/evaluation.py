@@ -113,7 +113,7 @@ def answer(
         for condition in [c for c in conditions if (c.arm, c.step) == (arm, step)]:
             if condition.group and condition.group not in known:
                 known[condition.group] = scoring.read_group(scored, "a", condition.group)
-            with _intervention(loaded.model, condition, known, config.data.split_seed):
+            with intervention(loaded.model, condition, known, config.data.split_seed):
                 file = folder / f"{condition.subject}.jsonl"
                 generate(asked, how, loaded, subject=condition.subject, seed=seed or 0, file=file)
                 losses = reply_loss(loaded, referenced, batch_size=config.generate.batch_size)
@@ -125,7 +125,8 @@ def answer(
 
 
 @contextmanager
-def _intervention(model: Any, condition: Condition, known: dict[str, Group], seed: int) -> Iterator[None]:
+def intervention(model: Any, condition: Condition, known: dict[str, Group], seed: int) -> Iterator[None]:
+    """What the condition does to the model, undone afterwards; its share of the group is drawn by `seed`."""
     if condition.act == "none":
         act: Any = nullcontext()
     else:

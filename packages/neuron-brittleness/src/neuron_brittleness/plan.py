@@ -10,6 +10,7 @@ from neuron_brittleness.config import BrittlenessConfig, ScoreSettings
 
 ALPACA = "tatsu-lab/alpaca"
 PKU = "PKU-Alignment/PKU-SafeRLHF"
+LEVELLED = "  and pairs of a group and its matched group at equal topic loss: 1 of the base once, 5 for each seed"
 
 
 def scoring_memory(shape: Architecture, model: ModelSettings, score: ScoreSettings) -> dict[str, float]:
@@ -108,5 +109,6 @@ def plan(config: BrittlenessConfig) -> str:
             "evaluation",
             f"  {prompts} held-out prompts, greedy, up to {config.generate.max_new_tokens} tokens: {states} states of"
             f" the base once, {tuned} of the tuned models for each seed; judged by {config.judge}",
+            *([LEVELLED] if config.controls else []),
         ]
     )

@@ -43,6 +43,11 @@ METRICS = (
     MetricSpec("drift_absolute_frozen", "mean |change|, frozen arm", None, rate=False, digits=6),
     MetricSpec("drift_ratio", "drift over matched, free arm", None, rate=False, about="Ratio of RMS changes."),
     MetricSpec("drift_ratio_frozen", "drift over matched, frozen arm", None, rate=False),
+    MetricSpec("drift_ratio_at_equal_loss", "free arm, equal training loss", None, rate=False),
+    MetricSpec("drift_ratio_frozen_at_equal_loss", "frozen arm, equal training loss", None, rate=False),
+    MetricSpec("drift_frozen_over_free", "frozen over free, equal steps", None, rate=False, digits=3,
+               about="Ratio of RMS changes of the same weights."),
+    MetricSpec("drift_frozen_over_free_at_equal_loss", "equal training loss", None, rate=False, digits=3),
     MetricSpec("jaccard_set_diff", "Jaccard, set difference", None, rate=False, about="With the base's set."),
     MetricSpec("jaccard_top_safety", "Jaccard, top safety", None, rate=False),
     MetricSpec("jaccard_top_utility", "Jaccard, top utility", None, rate=False),
@@ -53,6 +58,12 @@ METRICS = (
     MetricSpec("training_loss", "training loss", "low", rate=False),
 )  # fmt: skip
 MAIN = ("harmful_refusal_rate", "false_refusal_rate", "helpful_rate", "harmful_incoherent_share", "topic_loss")
+RATIOS = ("drift_ratio", "drift_ratio_at_equal_loss", "drift_ratio_frozen", "drift_ratio_frozen_at_equal_loss")
+ACROSS = ("drift_frozen_over_free", "drift_frozen_over_free_at_equal_loss")
+LEVEL = (
+    "Of each pair the side that costs more topic loss is cut to a random share of its group, so that both sides cost "
+    "the same; the replies are those of the models so made. Added after the record: exploratory."
+)
 OVERLAPPED = ("free", "frozen", "matched_frozen", "null", "ceiling")
 JACCARD = ("jaccard_set_diff", "jaccard_top_safety", "jaccard_top_utility")
 OVERLAP = (*JACCARD, "jaccard_set_diff_normalised", "mean_score_ratio_set_diff")
@@ -63,7 +74,8 @@ ORGANISM = (
 LIMITS = (
     "Groups are scored once on the base; intervals over runs speak of fine-tuning seeds, not of other base models.",
     "Cohen's d is descriptive: weights of one matrix are not independent.",
-    "The 2x2 ablation is not at equal topic loss: read each cell's topic loss beside it. C1 is.",
+    "T1 is decided on whole groups, as written before the run; beside it stand the cells at equal topic loss, each "
+    "with its own matched group. Across models the topic loss differs: the tuned model's is higher to begin with.",
 )
 
 
@@ -88,11 +100,15 @@ _EQUAL = "_at_equal_topic_loss"
 CONTRASTED = (
     SubjectSpec("base_new_minus_matched", f"Base ({_MINUS})"),
     SubjectSpec("frozen_new_minus_matched", f"Frozen ({_MINUS})"),
+    SubjectSpec("base_new_minus_matched_equal_cost", f"Base ({_MINUS}, equal topic loss)"),
+    SubjectSpec("frozen_new_minus_matched_equal_cost", f"Frozen ({_MINUS}, equal topic loss)"),
 )
 
 
 def _label(key: str) -> str:
     """`frozen_zero_new_matched` for readers."""
+    if key.endswith(analysis.EQUAL_COST):
+        return f"{_label(key.removesuffix(analysis.EQUAL_COST))}, equal topic loss"
     if key.endswith(_EQUAL):
         return f"{_label(key.removesuffix(_EQUAL))} at equal topic loss"
     named = {s.key: s.label for s in GROUPS} | {"new": "new", "new_matched": "matched to new"}
@@ -135,9 +151,11 @@ def spec(found: Results) -> ReportSpec:
     acted = tuple(
         SubjectSpec(k, _label(k), control="matched" in k) for k in present if k not in fixed and "_at_" not in k
     )
-    base = ("baseline", *(s.key for s in acted if s.key.startswith("zero_")))
+    level = tuple(s.key for s in acted if s.key.endswith(analysis.EQUAL_COST))
+    shown = [s.key for s in acted if s.key not in level]
+    base = ("baseline", *(key for key in shown if key.startswith("zero_")))
     tuned = tuple(
-        s.key for s in acted if s.key.startswith(("free_", "frozen_")) and not s.key.endswith(("before", "after"))
+        key for key in shown if key.startswith(("free_", "frozen_")) and not key.endswith(("before", "after"))
     )
     arms = ("baseline", "free", "frozen", "matched_frozen", "free_at_equal_loss", "frozen_at_equal_loss")
     sides = dict.fromkeys(side for c in found.comparisons for side in (c.a, c.b) if side.endswith(_EQUAL))
@@ -152,10 +170,12 @@ def spec(found: Results) -> ReportSpec:
         metrics=METRICS,
         tables=(
             TableSpec("Fine-tuned models", MAIN, arms),
-            TableSpec("Drift over the matched random group", ("drift_ratio", "drift_ratio_frozen"), groups[:3]),
+            TableSpec("Drift over the matched random group", RATIOS, groups[:3]),
+            TableSpec("Drift of the frozen arm over the free arm", ACROSS, groups, terminal=False),
             TableSpec("Overlap with the base's groups", OVERLAP, OVERLAPPED),
             TableSpec("The causal check: groups zeroed in the base", MAIN, base, terminal=False),
             TableSpec("Interventions on the tuned models", MAIN, tuned, terminal=False),
+            TableSpec("Interventions at equal topic loss", MAIN, level, LEVEL, terminal=False),
         ),
         comparisons=tuple(ComparisonSpec(*c) for c in dict.fromkeys(compared)),
         figures=(

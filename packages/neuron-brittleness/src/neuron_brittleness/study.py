@@ -4,21 +4,23 @@
 2. scores    the base's groups on each half: top safety, set difference, top utility, random, matched random
 3. finetune  the same benign fine-tuning free, frozen on the group, frozen on its matched random group; drift on the way
 4. rescore   each tuned model's groups on the second half; overlap against null and ceiling
-5. evaluate  refusals and topic loss: base with groups zeroed, tuned models, ablations and rewinds on them
+5. evaluate  refusals and topic loss: base with groups zeroed, tuned models, ablations and rewinds on them, as they
+             are and at equal topic loss
 6. finish    drift, overlap and causal verdicts by their written rules, report
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from alignment_core.io import read_json
 from alignment_core.models import load
 from alignment_core.reporting import page, results
 from alignment_core.reporting.results import Results
 from alignment_core.runs import Run, Step
-from neuron_brittleness import collect, data, evaluation, figures, original, report, scoring, takeover, training
+from neuron_brittleness import collect, data, evaluation, figures, levels, original, report, scoring, takeover, training
 from neuron_brittleness.config import BrittlenessConfig
 from neuron_brittleness.evaluation import Condition
 
@@ -31,6 +33,7 @@ def study(run: Run, config: BrittlenessConfig, seed: int) -> Iterator[str]:
         lambda folder: data.build(config, folder),
         settings={"data": config.data, "generate": config.generate},
         identity=data.identity(config),
+        together=True,
     )
     yield "data"
 
@@ -49,10 +52,10 @@ def study(run: Run, config: BrittlenessConfig, seed: int) -> Iterator[str]:
     yield "rescore"
 
     # 5. The causal check on the base, then the tuned models and what is done to them.
-    _evaluate(run, config, "base", evaluation.base_conditions(config), dealt, scored, {}, None, None)
+    _evaluate(run, config, "base", evaluation.base_conditions(config), levels.base_pairs(config), [dealt, scored])
     at = training.matched_step(arms["free"], arms["frozen"])
-    conditions = evaluation.tuned_conditions(config, at)
-    _evaluate(run, config, "tuned", conditions, dealt, scored, arms, rescored["frozen"], seed)
+    conditions, pairs = evaluation.tuned_conditions(config, at), levels.tuned_pairs(config)
+    _evaluate(run, config, "tuned", conditions, pairs, [dealt, scored], arms, rescored["frozen"], seed)
     yield "evaluate"
 
 
@@ -68,15 +71,8 @@ def finish(run: Run, config: BrittlenessConfig, seeds: Sequence[int]) -> Results
     return made
 
 
-def _score(
-    run: Run,
-    config: BrittlenessConfig,
-    name: str,
-    arm: Step | None,
-    dealt: Step,
-    seed: int | None,
-    halves: Sequence[str],
-) -> Step:
+def _score(run: Run, config: BrittlenessConfig, name: str, arm: Step | None, dealt: Step, seed: int | None,
+           halves: Sequence[str]) -> Step:  # fmt: skip
     def work(folder: Path) -> None:
         loaded = training.model_of(config, None if arm is None else arm.folder)
         for half in halves:
@@ -119,35 +115,37 @@ def _evaluate(
     config: BrittlenessConfig,
     name: str,
     conditions: Sequence[Condition],
-    dealt: Step,
-    scored: Step,
-    arms: dict[str, Step],
-    rescored: Step | None,
-    seed: int | None,
+    pairs: Sequence[levels.Pair],
+    made: Sequence[Step],
+    arms: dict[str, Step] | None = None,
+    rescored: Step | None = None,
+    seed: int | None = None,
 ) -> None:
-    folders = {arm: step.folder for arm, step in arms.items()}
+    dealt, scored = (step.folder for step in made)
+    folders = {arm: step.folder for arm, step in (arms or {}).items()}
+    reads = [*made, *(arms or {}).values(), *([] if rescored is None else [rescored])]
+    held, base, how = config.freeze.group, config.data.split_seed, config.generate.here()
 
-    def work(folder: Path) -> None:
-        held, base = config.freeze.group, config.data.split_seed
-        extra = {} if rescored is None else evaluation.new_groups(scored.folder, rescored.folder, held, base)
-        evaluation.answer(config, conditions, dealt.folder, scored.folder, folders, extra, seed, folder)
+    def do(step: str, ask: Callable[..., None], asked: Sequence[Any], settings: dict[str, Any], *old: Step) -> Step:
+        def work(folder: Path) -> None:
+            new = {} if rescored is None else evaluation.new_groups(scored, rescored.folder, held, base)
+            ask(config, asked, dealt, scored, folders, new, seed, folder, *(o.folder for o in old))
 
-    answered = run.do(
-        f"answer_{name}",
-        work,
-        settings={"generate": config.generate.here(), "conditions": [vars(c) for c in conditions]},
-        seed=seed,
-        reads=[dealt, scored, *arms.values(), *([] if rescored is None else [rescored])],
-        identity=load.identity(config.model),
-        together=True,
-    )
-    subjects = [c.subject for c in conditions]
-    run.do(
-        f"judge_{name}",
-        lambda folder: evaluation.judge(config, answered.folder, subjects, folder),
-        settings={"judge": config.judge, "judging": config.judging, "subjects": subjects},
-        seed=seed,
-        reads=[answered],
-        identity=evaluation.identity(config),
-        together=True,
-    )
+        answered = run.do(f"answer_{step}", work, settings={"generate": how, **settings}, seed=seed,
+                          reads=[*reads, *old], identity=load.identity(config.model), together=True)  # fmt: skip
+        subjects = read_json(answered / "subjects.json")
+        run.do(
+            f"judge_{step}",
+            lambda folder: evaluation.judge(config, answered.folder, subjects, folder),
+            settings={"judge": config.judge, "judging": config.judging, "subjects": subjects},
+            seed=seed,
+            reads=[answered],
+            identity=evaluation.identity(config),
+            together=True,
+        )
+        return answered
+
+    answered = do(name, evaluation.answer, conditions, {"conditions": [vars(c) for c in conditions]})
+    if config.controls:
+        settings = {"pairs": [vars(p) for p in pairs], "tolerance": levels.TOLERANCE}
+        do(f"{name}_equal", levels.answer, pairs, settings, answered)

@@ -1,0 +1,62 @@
+"""A real run of both experiments, killed with SIGKILL at random moments and continued, ends as an unbroken one."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+KILLS = 3
+REDUCED = (
+    "data.samples=6",
+    "data.tune_size=32",
+    "data.test_harmful=6",
+    "data.test_benign=6",
+    "train.max_steps=4",
+    "train.save_steps=1",
+    "drift_every=2",
+    "loss_examples=4",
+    "draws=100",
+    "doses=[0.5, 1.0]",
+    "generate.max_new_tokens=12",
+)
+COMMAND = (str(Path(sys.executable).with_name("neuron-brittleness")), "run", "--quiet", *REDUCED)
+
+
+def _start(runs: Path) -> subprocess.Popen[bytes]:
+    runs.mkdir(exist_ok=True)
+    with (runs / "out.txt").open("ab") as out:
+        return subprocess.Popen([*COMMAND, "--runs", str(runs)], stdout=out, stderr=out)
+
+
+def _files(runs: Path) -> dict[str, bytes]:
+    """What both experiments say: results.json, the original's files, every measurement of drift and overlap."""
+    (folder,) = (runs / "neuron-brittleness").iterdir()
+    kept = [folder / name for name in ("results.json", "statistical_results.json", "drift_analysis_report.txt")]
+    kept += [*folder.glob("steps/finetune_*/drift/*.json"), *folder.glob("steps/overlap_*/*.json")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in kept if path.name != "step.json"}
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_change_no_result(tmp_path: Path) -> None:
+    whole, broken, rng = tmp_path / "whole", tmp_path / "broken", random.Random(3)
+    begun = time.monotonic()
+    assert _start(whole).wait(timeout=900) == 0, (whole / "out.txt").read_text()[-3000:]
+    seconds = time.monotonic() - begun
+    killed = 0
+    for _ in range(KILLS):
+        process = _start(broken)
+        try:
+            process.wait(timeout=rng.uniform(0.35, 0.6) * seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.wait(timeout=60)
+    assert killed >= 2
+    assert _start(broken).wait(timeout=900) == 0, (broken / "out.txt").read_text()[-3000:]
+    assert _files(broken) == _files(whole)
