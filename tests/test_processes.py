@@ -71,7 +71,7 @@ CASES = (
             "train.lr=1e-3", "drift_every=2", "loss_examples=5", "draws=100", "doses=[0.5, 1.0]",
             "generate.max_new_tokens=12", "generate.batch_size=3",
         ),
-        "data|finetune_|scores|rescore_",
+        "finetune_|scores|rescore_",
         "finetune_",
     ),
     Case(
