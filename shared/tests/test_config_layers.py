@@ -175,5 +175,5 @@ def test_the_listing_shows_a_sections_own_defaults() -> None:
     assert rows["train.max_steps"] == "none"
     kinds = {key: kind for key, kind, _, _ in reference.listing(Study)}
     assert kinds["train.scheduler"] == "cosine | linear | constant"
-    assert kinds["train.report_to"] == "list of text"
+    assert kinds["train.report_to"] == "list of tensorboard | wandb | trackio"
     assert kinds["train.max_steps"] == "whole number | none"
