@@ -13,7 +13,7 @@ BIN := .venv/bin
 SETUP := .venv/.setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(STUDIES) record report organism selfcheck test test-all lint types format wheels lowest bench bench-refusal clean
+.PHONY: help setup $(STUDIES) record report organism selfcheck test test-all lint types format wheels lowest bench bench-refusal guarantees clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z$$()_-]+:.*## / {n = split($$1 == "$$(STUDIES)" ? "$(STUDIES)" : $$1, names, " "); \
@@ -84,6 +84,10 @@ bench: $(SETUP) ## the benchmarks: ratios measured side by side
 
 bench-refusal: $(SETUP) ## the refusal rules against the public lists: LABELS=file.jsonl
 	@$(BIN)/python tests/benchmarks/bench_refusal.py --labels "$(LABELS)"
+
+guarantees: $(SETUP) ## try every promise (kills, damaged inputs, hostile texts, tests; an hour) and write docs/guarantees.md
+	@for part in inputs texts promises kills; do $(BIN)/python tests/campaign/$$part.py || failed=1; done; \
+		$(BIN)/python tests/campaign/guarantees.py && test -z "$$failed"
 
 clean: ## remove what the targets built (not runs/)
 	rm -rf .venv .uv dist build

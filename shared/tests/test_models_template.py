@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -216,3 +218,16 @@ def test_the_identity_moves_with_the_templates(monkeypatch):
     assert template.template_identity("gemma") != template.template_identity("phi")
     monkeypatch.setattr(template, "source", lambda family: family + "!")
     assert template.template_identity("auto") != before
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ 1 / 0 }}", "{{ range(10 ** 9) | list }}", "{{ messages + 1 }}", "{{ raise_exception('a\nb') }}",
+             "{% include 'x' %}", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "{{ messages.x.y }}"]
+)  # fmt: skip
+def test_a_template_with_a_mistake_of_its_own_is_one_line(text):
+    class Tokenizer:
+        chat_template = text
+        special_tokens_map: ClassVar = {}
+
+    with pytest.raises(UserError, match=r"^the chat template cannot take this conversation: [^\n]+$"):
+        template.render(Tokenizer(), (Message("user", "hi"),), prompt=True)

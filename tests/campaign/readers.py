@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from typer.testing import CliRunner
 
@@ -484,6 +484,25 @@ def data_report(folder: Path) -> str:
     return "read"
 
 
+def template(folder: Path) -> str:
+    """A model's own chat template: it renders, or one line says why not."""
+    from alignment_core.models.template import render
+
+    class Tokenizer:
+        chat_template = (folder / "chat_template.jinja").read_bytes().decode("utf-8", "replace")
+        special_tokens_map: ClassVar = {"bos_token": "<s>", "eos_token": "</s>"}
+
+    text, spans = render(Tokenizer(), (USER, REPLY, USER), prompt=True)
+    if any(not 0 <= start <= end <= len(text) for start, end in spans):
+        raise Wrong(f"spans outside the text: {spans}")
+    return "read"
+
+
+TEMPLATE = b"""{{- bos_token -}}
+{%- for message in messages %}{%- if message.role not in ['system', 'user', 'assistant'] -%}
+{{ raise_exception('no such role') }}{%- endif -%}<|{{ message['role'] }}|>{% if message.role == 'assistant' -%}
+{% generation %}{{ message['content'] | trim }}{{ eos_token }}{% endgeneration %}{% else %}{{ message.content }}
+{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"""
 STEP = {"name": "data", "key": "0123456789ab", "version": 1, "seed": None, "settings": {}, "reads": {},
         "identity": None, "files": {"rows.jsonl": 8}}  # fmt: skip
 RUN = run_folder()
@@ -540,6 +559,7 @@ READERS: list[Reader] = [
     Reader("mini-cai's gold replies", {"gold.jsonl": rows(GOLD, GOLD)}, cai_gold, 2),
     Reader("finished steps", {"data-0123456789ab/step.json": json.dumps(STEP).encode(),
                               "data-0123456789ab/rows.jsonl": b'{"a":1}\n'}, step, 2),
+    Reader("chat templates", {"chat_template.jinja": TEMPLATE}, template, 3, heavy=True),
     Reader("compare", {"a.jsonl": rows(*(v.to_json() for v in VERDICTS if v.subject == "baseline")),
                        "b.jsonl": rows(*(v.to_json() for v in VERDICTS if v.subject == "tuned"))},
            command(CORE, "compare", "@/a.jsonl", "@/b.jsonl"), 2),

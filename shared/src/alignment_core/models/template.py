@@ -23,6 +23,8 @@ from alignment_core.records import Message
 
 FAMILIES = ("llama2", "llama3", "gemma", "qwen3", "phi", "plain")
 END_OF_TURN = {"llama3": "<|eot_id|>", "gemma": "<end_of_turn>", "qwen3": "<|im_end|>", "phi": "<|end|>"}
+# What a template that came with a model may raise in our process: its own mistakes, in Python's words.
+_TEMPLATES_OWN = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
 _MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -145,8 +147,9 @@ def render(tokenizer: Any, messages: Sequence[Message], *, prompt: bool) -> tupl
             add_generation_prompt=prompt,
             **tokenizer.special_tokens_map,
         )
-    except TemplateError as error:
-        raise UserError(f"the chat template cannot take this conversation: {error}") from error
+    except (TemplateError, *_TEMPLATES_OWN) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"the chat template cannot take this conversation: {why}") from error
     return texts[0], [(start, end) for start, end in spans[0]] if marked else []
 
 
