@@ -220,5 +220,17 @@ def test_every_preset_has_a_plan_that_says_its_memory() -> None:
     assert "streamed in about" in plan(streamed)
 
 
+def test_doctor_fails_where_the_table_of_behaviours_is_missing(tmp_path: Path) -> None:
+    # Upstream: verify_setup.sh looked for a file that does not exist, and always ended with status 0.
+    paper = resolve(BrittlenessConfig, "neuron_brittleness", "paper")
+    assert ("file", "data.behaviours.path", None) in needs(paper)
+    words = ["doctor", f"data.safety_file={tmp_path / 'none.jsonl'}"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1
+    assert "data.safety_file" in done.output
+    (tmp_path / "none.jsonl").touch()
+    assert CliRunner().invoke(app, words).exit_code == 0
+
+
 def test_every_row_of_the_mapping_holds(run_folder: Path) -> None:
     check_mapping(MAPPING, resolve(BrittlenessConfig, "neuron_brittleness", "tiny"), app, run_folder)

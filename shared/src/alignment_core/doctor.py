@@ -20,7 +20,8 @@ from alignment_core.config import LoraSettings, ModelSettings, Settings, TrainSe
 from alignment_core.errors import UserError
 
 State = Literal["ok", "warns", "fails", "not checked"]
-Need = tuple[Literal["model", "dataset"], str, str | None]
+Repository = tuple[Literal["model", "dataset"], str, str | None]
+Need = Repository | tuple[Literal["file"], str, str | None]
 GB = 1e9
 _ORGANISM_BYTES = 1.0 * GB
 _RUN_BYTES = 2.0 * GB
@@ -38,7 +39,8 @@ class Check:
 
 
 def examine(config: Settings, folder: Path, needs: Sequence[Need] | None = None) -> list[Check]:
-    """Every check for a run of `config` in `folder`. `needs` are hub repositories; None: the model's alone."""
+    """Every check for a run of `config` in `folder`. `needs` are hub repositories, and the user's own files as
+    ("file", the setting, its path); None: the model's repository alone."""
     model = getattr(config, "model", ModelSettings())
     if needs is None:
         needs = [("model", model.name, model.revision)] if on_hub(model) else []
@@ -50,8 +52,9 @@ def examine(config: Settings, folder: Path, needs: Sequence[Need] | None = None)
     if model.quantize == "nf4":
         found.append(check_import("bitsandbytes", "NF4 needs it: install bitsandbytes, or set model.quantize=none"))
     found += check_trackers(config)
-    found += [check_folder(folder), check_disk(folder, _RUN_BYTES, "disk for the run", "--runs"), *check_hub(needs)]
-    return found
+    found += [check_folder(folder), check_disk(folder, _RUN_BYTES, "disk for the run", "--runs")]
+    found += [check_file(setting, path) for kind, setting, path in needs if kind == "file"]
+    return [*found, *check_hub([(kind, name, revision) for kind, name, revision in needs if kind != "file"])]
 
 
 def on_hub(model: ModelSettings) -> bool:
@@ -219,7 +222,15 @@ def check_disk(folder: Path, need: float, name: str, option: str) -> Check:
     return Check(name, "ok" if free >= need else "fails", found, f"free space, or set {option} to another disk")
 
 
-def check_hub(needs: Sequence[Need]) -> list[Check]:
+def check_file(setting: str, path: str | None) -> Check:
+    """Whether a file that a setting names is there."""
+    if path is None:
+        return Check(setting, "fails", "not given", f"give {setting}=FILE")
+    there = Path(path).is_file()
+    return Check(setting, "ok" if there else "fails", path if there else f"{path} is no file", f"mend {setting}")
+
+
+def check_hub(needs: Sequence[Repository]) -> list[Check]:
     """Room in the hub's cache, a token, and access to each repository."""
     if not needs:
         return [Check("hub", "ok", "nothing is taken from it")]
@@ -235,7 +246,7 @@ def check_hub(needs: Sequence[Need]) -> list[Check]:
     return found + [check_repository(*need, offline=bool(constants.HF_HUB_OFFLINE)) for need in needs]
 
 
-def _downloads(needs: Sequence[Need]) -> float:
+def _downloads(needs: Sequence[Repository]) -> float:
     from alignment_core.models.catalogue import CATALOGUE, download_bytes
 
     shapes = [CATALOGUE.get(name) for kind, name, _ in needs if kind == "model"]

@@ -56,7 +56,7 @@ def _memory_lines(config: BrittlenessConfig) -> list[str]:
 
 
 def needs(config: BrittlenessConfig) -> list[tuple[str, str, str | None]]:
-    """What the run takes from the hub."""
+    """What the run takes from the hub, and the files it is told to read."""
     from alignment_core.data.sources import SOURCES
     from alignment_core.doctor import on_hub
 
@@ -70,6 +70,11 @@ def needs(config: BrittlenessConfig) -> list[tuple[str, str, str | None]]:
         for name, source in wanted:
             if source.path is None:
                 out.append(("dataset", SOURCES[name].repo, source.revision or SOURCES[name].revision))
+        if config.data.harmful == "behaviours":
+            path = config.data.behaviours.path
+            out.append(("file", "data.behaviours.path", None if path is None else str(path)))
+    if config.data.safety_file is not None:
+        out.append(("file", "data.safety_file", str(config.data.safety_file)))
     return out
 
 
