@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-STUDIES = ("drift-dpo", "orth-refusal", "mini-cai", "neuron-brittleness")
+STUDIES = ("drift-dpo", "neuron-brittleness", "orth-refusal", "mini-cai")
 _ROOMS = ("cli", "config", "study", "plan", "report", "training", "evaluation", "stages", "analysis", "dpo", "freeze")
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "safetensors.torch", "scipy.stats", "matplotlib")
 _OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}

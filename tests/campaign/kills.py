@@ -160,7 +160,13 @@ def campaign(part: Part, settings: dict[str, str], kills: int, seed: int) -> dic
         runs.case(number, study, min(KILLS_A_RUN, kills - fallen))
         fallen = sum(r.get("kill", 0) for r in part.rows if r.get("case", 0) <= number)
         number += 1
+        found(part)
         say(f"{part.name}: {fallen} of {kills} kills, {number} runs")
+    return found(part)
+
+
+def found(part: Part) -> dict[str, Any]:
+    """The part's record as far as it has come."""
     cases = [r for r in part.rows if "different" in r]
     fell = [r for r in part.rows if r.get("kill")]
     unbroken = {r["unbroken"]: r["seconds"] for r in part.rows if "unbroken" in r}
@@ -186,8 +192,8 @@ def main() -> int:
             part = Part(name, given.out, seed=given.seed, wanted=kills)
             records.append(campaign(part, settings, kills, given.seed))
     for record in records:
-        found = f"{record['kills']} kills in {record['runs']} runs, {len(record['different'])} differences"
-        say(f"{record['part']}: {found}")
+        text = f"{record['kills']} kills in {record['runs']} runs, {len(record['different'])} differences"
+        say(f"{record['part']}: {text}")
     return int(any(record["different"] for record in records))
 
 
