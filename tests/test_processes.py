@@ -69,7 +69,7 @@ CASES = (
             "data.samples=7", "data.tune_size=37", "data.test_harmful=6", "data.test_benign=5",
             "data.eval_split=calibration", "train.batch_size=5", "train.accumulate=1", "train.logging_steps=1",
             "train.lr=1e-3", "drift_every=2", "loss_examples=5", "draws=100", "doses=[0.5, 1.0]",
-            "generate.max_new_tokens=12", "generate.batch_size=3",
+            "generate.max_new_tokens=12", "generate.batch_size=3", "controls=true",
         ),
         "finetune_|scores|rescore_",
         "finetune_",
