@@ -29,14 +29,14 @@ def room(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_damaged_inputs_are_counted_or_refused_in_one_line(tmp_path: Path) -> None:
-    record = run("inputs", "--cases", "300", "--seed", "3", out=tmp_path)
+    record = run("inputs", "--cases", "300", "--seed", "3", "--heavy", "0", out=tmp_path)
     assert (record["ran"], record["findings"]) == (300, [])
     assert sum(n["read"] for n in record["by_reader"].values()) > 50
     assert sum(n["refused"] for n in record["by_reader"].values()) > 50
 
 
 def test_hostile_texts_do_nothing(tmp_path: Path) -> None:
-    record = run("texts", "--cases", "40", "--seed", "3", "--browser", "0", out=tmp_path)
+    record = run("texts", "--cases", "40", "--seed", "3", "--browser", "0", "--figures", "20", out=tmp_path)
     assert (record["ran"], record["findings"]) == (40, [])
 
 

@@ -132,8 +132,9 @@ PROMISES = (
     ),
     Promise(
         "A reply depends on neither a restart nor the number of processes",
-        (f"{CORE}test_generate_batches.py::test_shards_make_the_same_text_as_one_process",
-         f"{CORE}test_generate_batches.py::test_bfloat16_restart_repeats_its_batches"),
+        (f"{CORE}test_generate_batches.py::test_a_team_makes_the_same_file_as_one_process",
+         f"{CORE}test_generate_batches.py::test_bfloat16_restart_repeats_its_batches",
+         f"{CORE}test_team_shares.py"),
     ),
 )  # fmt: skip
 

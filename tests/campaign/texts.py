@@ -17,8 +17,6 @@ from hostile import TRICKS, texts
 from outputs import PLAIN, make
 from record import Part, options, say
 
-FIGURES_EVERY = 5
-"""Every so many-th text is also drawn in figures, which take a second."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -65,7 +63,7 @@ def browser(given: list[str], place: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    given = options(__doc__ or "", cases=500, browser=1)
+    given = options(__doc__ or "", cases=500, browser=1, figures=5)  # every fifth text is drawn in figures, too
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     part = Part("texts", given.out, seed=given.seed, cases=given.cases)
     chosen = texts(given.cases, given.seed)
@@ -74,7 +72,7 @@ def main() -> int:
         plain = {figures: make(PLAIN, Path(place) / f"plain{figures}", figures) for figures in (False, True)}
         findings: list[str] = []
         for number in range(done, given.cases):
-            figures = number % FIGURES_EVERY == 0
+            figures = number % given.figures == 0
             findings += [f"text {number}, {w}" for w in case(chosen[number], Path(place), figures, plain[figures])]
             if (number + 1) % 20 == 0 or number + 1 == given.cases:
                 part.add({"cases": number + 1 - done, "findings": findings})
