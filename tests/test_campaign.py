@@ -36,7 +36,9 @@ def test_damaged_inputs_are_counted_or_refused_in_one_line(tmp_path: Path) -> No
 
 
 def test_hostile_texts_do_nothing(tmp_path: Path) -> None:
-    record = run("texts", "--cases", "40", "--seed", "3", "--browser", "0", "--figures", "20", out=tmp_path)
+    record = run(
+        "texts", "--cases", "40", "--seed", "3", "--browser", "0", "--figures", "20", "--studies", "0", out=tmp_path
+    )
     assert (record["ran"], record["findings"]) == (40, [])
 
 

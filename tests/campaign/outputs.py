@@ -25,10 +25,11 @@ from rich.console import Console
 
 from alignment_core import io
 from alignment_core.records import Completion, Verdict
-from alignment_core.reporting import joint, page, prose, results, tables
+from alignment_core.reporting import joint, page, results, tables
 from alignment_core.reporting.results import Agreement, Comparison, Hypothesis, Measurement, Results
 from alignment_core.reporting.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec, TextTable
 
+ROOT = Path(__file__).resolve().parents[2]
 Outputs = dict[str, str]
 PLAIN = "word"
 
@@ -290,7 +291,7 @@ def _blocks(text: str) -> list[str]:
         for part in (token, *(token.children or ())):
             if part.type in ("html_block", "html_inline", "link_open"):
                 raise Obeyed(f"{part.type} in Markdown: {part.content[:80]!r}")
-            if part.type == "image" and not re.fullmatch(r"figures/[a-z]+\.png", str(part.attrs.get("src"))):
+            if part.type == "image" and not re.fullmatch(r"figures/[a-z_]+\.png", str(part.attrs.get("src"))):
                 raise Obeyed(f"a picture in Markdown: {part.attrs}")
             if part.type not in ("text", "inline", "text_special"):
                 out.append(part.type)
@@ -348,15 +349,18 @@ def check(made: Outputs, plain: Outputs) -> list[str]:
     """What is wrong with the outputs, by name; empty where every one is inert."""
     wrong = []
     for name, text in made.items():
+        kind = name.rpartition("/")[2]
         try:
-            if name in SHAPES:
-                shape, wanted = SHAPES[name](text), SHAPES[name](plain[name])
+            if kind in SHAPES:
+                shape, wanted = SHAPES[kind](text), SHAPES[kind](plain[name])
+                if "/" in name:  # rows may stand in another order
+                    shape, wanted = sorted(shape), sorted(wanted)
                 if shape != wanted:
                     pairs = zip([*shape, "end"], [*wanted, "end"], strict=False)
                     at = next(((i, a, b) for i, (a, b) in enumerate(pairs) if a != b), (0, "", ""))
                     raise Obeyed(f"another shape: {at[1]!r} for {at[2]!r} at {at[0]}")
-            if name not in ("terminal", "labels"):
-                _steady(text.replace("\t", " ") if name in ("report.html", "log", "log.txt") else text)
+            if kind not in ("terminal", "labels"):
+                _steady(text.replace("\t", " ") if kind in ("report.html", "log", "log.txt") else text)
             else:
                 _steady(text, colours=True)
             text.encode("utf-8")
@@ -365,6 +369,41 @@ def check(made: Outputs, plain: Outputs) -> list[str]:
     return wrong
 
 
-def methods(t: str) -> str:
-    """The methods paragraph, which every report holds."""
-    return prose.methods(found(t), spec(t), {"judge": t})
+def of_studies(t: str, folder: Path) -> Outputs:
+    """The four studies' own reports of their records, with the text in place of every category, judge and word."""
+    from alignment_core.commands.launch import installed, report_spec
+
+    out: Outputs = {}
+    for path in sorted(ROOT.glob("studies/*/results/*/results.json")):
+        record = results.read(path)
+        told = _told(record, t)
+        shown = report_spec(installed(record.study), told)
+        place = folder / record.study
+        place.mkdir(parents=True)
+        page.write(place, told, shown, (), ())
+        for name in ("report.html", "report.md", "tables.tex"):
+            out[f"{record.study}/{name}"] = (place / name).read_text("utf-8")
+        drawn = tables.terminal(told, shown)
+        out[f"{record.study}/terminal"] = _terminal(lambda console, drawn=drawn: console.print(drawn))
+    return out
+
+
+def _told(record: Results, t: str) -> Results:
+    names: dict[str, str] = {}
+
+    def place(at: Any) -> dict[str, Any]:
+        free = ("category", "judge", "source")
+        return {k: names.setdefault(f"{k} {v}", f"{t}{len(names)}") if k in free and v else v for k, v in at.items()}
+
+    words = {"method": t}
+    return record.model_copy(
+        update={
+            "versions": {t: t},
+            "measurements": tuple(m.model_copy(update={"at": place(m.at), **words}) for m in record.measurements),
+            "comparisons": tuple(
+                c.model_copy(update={"at": place(c.at), "estimand": t, **words}) for c in record.comparisons
+            ),
+            "agreements": tuple(a.model_copy(update={"a": t, "b": t}) for a in record.agreements),
+            "hypotheses": tuple(h.model_copy(update={"claim": t, "rule": t, "because": t}) for h in record.hypotheses),
+        }
+    )

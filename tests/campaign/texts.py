@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,12 @@ from record import Part, options, say
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-def case(text: str, place: Path, figures: bool, plain: outputs.Outputs) -> list[str]:
+def case(made: Callable[[Path], outputs.Outputs], place: Path, plain: outputs.Outputs) -> list[str]:
     """What one text did, by output."""
     folder = place / "case"
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        return outputs.check(make(text, folder, figures), plain)
+        return outputs.check(made(folder), plain)
     except Exception as error:  # noqa: BLE001 - whatever escapes is the finding
         at = traceback.extract_tb(error.__traceback__)[-1]
         return [f"{type(error).__name__} in {Path(at.filename).name}:{at.lineno}: {str(error)[:160]}"]
@@ -63,17 +65,22 @@ def browser(given: list[str], place: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    given = options(__doc__ or "", cases=500, browser=1, figures=5)  # every fifth text is drawn in figures, too
+    """`--figures N` draws every N-th text in figures too, `--studies N` puts it into the studies' own reports."""
+    given = options(__doc__ or "", cases=500, browser=1, figures=5, studies=100)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     part = Part("texts", given.out, seed=given.seed, cases=given.cases)
     chosen = texts(given.cases, given.seed)
     done = sum(r["cases"] for r in part.rows if "cases" in r)
     with tempfile.TemporaryDirectory() as place:
         plain = {figures: make(PLAIN, Path(place) / f"plain{figures}", figures) for figures in (False, True)}
+        in_studies = outputs.of_studies(PLAIN, Path(place) / "studies") if given.studies else {}
         findings: list[str] = []
         for number in range(done, given.cases):
             figures = number % given.figures == 0
-            findings += [f"text {number}, {w}" for w in case(chosen[number], Path(place), figures, plain[figures])]
+            found = case(partial(make, chosen[number], figures=figures), Path(place), plain[figures])
+            if given.studies and number % given.studies == 0:
+                found += case(partial(outputs.of_studies, chosen[number]), Path(place), in_studies)
+            findings += [f"text {number}, {w}" for w in found]
             if (number + 1) % 20 == 0 or number + 1 == given.cases:
                 part.add({"cases": number + 1 - done, "findings": findings})
                 for finding in findings:
@@ -86,10 +93,11 @@ def main() -> int:
                 browser(chosen, Path(place)) if given.browser else {"pages": 0, "skipped": "not asked for", "wrong": []}
             )
             part.add({"browser": seen})
-    found = [f for r in part.rows for f in r.get("findings", ())] + seen["wrong"]
-    part.finish(ran=done, tricks=sum(map(len, TRICKS.values())), kinds=sorted(TRICKS), outputs=sorted(plain[True]),
-                browser=seen, findings=found)  # fmt: skip
-    say(f"texts: {done} texts, {len(found)} findings; {seen['pages']} pages in a browser")
+    obeyed = [f for r in part.rows for f in r.get("findings", ())] + seen["wrong"]
+    part.finish(ran=done, tricks=sum(map(len, TRICKS.values())), kinds=sorted(TRICKS),
+                outputs=sorted([*plain[True], *in_studies]),
+                browser=seen, findings=obeyed)  # fmt: skip
+    say(f"texts: {done} texts, {len(obeyed)} findings; {seen['pages']} pages in a browser")
     return int(bool(found))
 
 
