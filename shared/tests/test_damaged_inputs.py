@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from alignment_core import io
+from alignment_core.commands.comparing import Reading, compare_files
 from alignment_core.config import parse_overrides, parse_toml
 from alignment_core.data.files import rows
 from alignment_core.errors import InputError, UserError
@@ -116,6 +117,14 @@ def test_a_run_folder_with_another_thing_in_it_is_one_line(tmp_path: Path, name:
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match="expected an object"):
         replies.find(tmp_path, Results(study="s", preset="p", seeds=(1,)))
+
+
+@pytest.mark.parametrize("change", [{"seed": [1]}, {"cluster": {}}])
+def test_rows_to_compare_have_plain_seeds_and_clusters(tmp_path: Path, change: dict[str, object]) -> None:
+    io.write_jsonl(tmp_path / "a.jsonl", [{"prompt_id": "p", "verdict": "refusal"}])
+    io.write_jsonl(tmp_path / "b.jsonl", [{"prompt_id": "p", "verdict": "refusal", **change}])
+    with pytest.raises(InputError, match=r"b\.jsonl:1: .* must be text or a number"):
+        compare_files(tmp_path / "a.jsonl", tmp_path / "b.jsonl", Reading())
 
 
 def test_hand_labels_are_cut_off_by_a_crash_alone(tmp_path: Path) -> None:

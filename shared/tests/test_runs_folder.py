@@ -126,6 +126,17 @@ def test_an_interrupted_step_continues_in_its_partial_folder(tmp_path: Path) -> 
     assert sorted(p.name for p in step.folder.iterdir()) == ["half.txt", "step.json", "whole.txt"]
 
 
+def test_what_a_kill_left_beside_the_steps_is_swept(tmp_path: Path) -> None:
+    """The report's own files are written after the last step; so is what a kill leaves of them."""
+    (tmp_path / "r" / "figures").mkdir(parents=True)
+    left = [tmp_path / "r" / ".results.json.12.tmp", tmp_path / "r" / "figures" / ".states.png.12.tmp"]
+    for path in (*left, tmp_path / "r" / "figures" / "states.png"):
+        path.write_text("x")
+    with open_run(tmp_path / "r"):
+        assert not [path for path in left if path.exists()]
+        assert (tmp_path / "r" / "figures" / "states.png").exists()
+
+
 def test_checkpoints_go_when_the_step_is_whole(tmp_path: Path) -> None:
     def work(folder: Path) -> None:
         for place in ("checkpoints", "adapter/checkpoints"):

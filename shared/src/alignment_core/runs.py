@@ -194,7 +194,8 @@ class Run:
                     (folder / "steps").mkdir(parents=True, exist_ok=True)
                     stack.callback(os.close, _lock(folder))
                     stack.enter_context(_log_file(folder, study))
-                    sweep(folder)
+                    for place in (folder, *(p for p in folder.iterdir() if p.is_dir() and p.name != "steps")):
+                        sweep(place)
                     about = {"study": study, "preset": preset, "seeds": list(seeds), "config": plain(config)}
                     io.write_json(folder / "config.json", about)
                     io.write_json(folder / "env.json", environment())

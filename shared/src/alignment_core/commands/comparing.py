@@ -72,10 +72,10 @@ def side(path: Path, reading: Reading, where: Mapping[str, str], name: str) -> S
         try:
             ids.append(_prompt_id(row, reading))
             values.append(_judged(row, reading) if judged else _value(row, reading))
+            seeds.append(_plain(row, reading, "seed"))
+            clusters.append(_plain(row, reading, "cluster"))
         except ValueError as error:
             raise InputError(str(path), number, str(error)) from error
-        seeds.append(_get(row, reading, "seed"))
-        clusters.append(_get(row, reading, "cluster"))
     known_seed, known_cluster = any(s is not None for s in seeds), any(c is not None for c in clusters)
     return Side(name, ids, values, seeds if known_seed else None, clusters if known_cluster else None)
 
@@ -91,6 +91,14 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _get(row: Mapping[str, Any], reading: Reading, name: str) -> Any:
     return row.get(reading.names.get(name, name))
+
+
+def _plain(row: Mapping[str, Any], reading: Reading, name: str) -> str | int | float | None:
+    """A seed or a cluster: text, a number, or null."""
+    found = _get(row, reading, name)
+    if found is None or isinstance(found, str | int | float):
+        return found
+    raise ValueError(f"{reading.names.get(name, name)!r} must be text or a number, found {type(found).__name__}")
 
 
 def _prompt_id(row: Mapping[str, Any], reading: Reading) -> str:
