@@ -13,6 +13,8 @@ from record import FOLDER, ROOT
 from alignment_core import io
 from alignment_core.errors import UserError
 
+NAMES = {"kills": "kills of reduced runs", "kills-tiny": "kills of whole tiny runs", "inputs": "damaged inputs",
+         "texts": "hostile texts"}  # fmt: skip
 PARTS = ("kills", "kills-tiny", "inputs", "texts", "promises")
 DATA, PAGE = ROOT / "docs" / "guarantees.json", ROOT / "docs" / "guarantees.md"
 MENDED = ROOT / "tests" / "campaign" / "mended.txt"
@@ -53,7 +55,7 @@ def _promises(data: Mapping[str, Any]) -> Iterator[str]:
         for name in row["parts"]:
             part = data[name]
             if part is None:
-                cases.append(f"{name}: not run")
+                cases.append(f"{NAMES[name]}: not run")
                 continue
             days.add(part["date"])
             cases.append(_cases(name, part))
@@ -77,9 +79,8 @@ def _cases(name: str, part: Mapping[str, Any]) -> str:
 
 
 def _result(part: Mapping[str, Any]) -> str:
-    if "different" in part:
-        return f"{len(part['different'])} differences"
-    return f"{len(part['findings'])} findings"
+    found, what = (part["different"], "difference") if "different" in part else (part["findings"], "finding")
+    return f"{len(found)} {what}{'' if len(found) == 1 else 's'}"
 
 
 def _kills(data: Mapping[str, Any]) -> Iterator[str]:

@@ -265,7 +265,7 @@ def command(app: str, *words: str, typed: str | None = None, made: Sequence[str]
             raise done.exception
         said = done.output
         if "our fault" in said or "Traceback" in said:
-            raise Wrong(said.strip().splitlines()[-1][:300])
+            raise Wrong(said.strip().splitlines()[-1].partition("; the traceback is in")[0][:300])
         errors = [line for line in said.splitlines() if line.removeprefix("> ").startswith("error:")]
         if done.exit_code != 0 and len(errors) != 1 and "Usage:" not in said:
             raise Wrong(f"exit code {done.exit_code} with {len(errors)} error lines: {said[-300:]!r}")
