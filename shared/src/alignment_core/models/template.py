@@ -14,6 +14,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 
@@ -25,6 +26,8 @@ FAMILIES = ("llama2", "llama3", "gemma", "qwen3", "phi", "plain")
 END_OF_TURN = {"llama3": "<|eot_id|>", "gemma": "<end_of_turn>", "qwen3": "<|im_end|>", "phi": "<|end|>"}
 # What a template that came with a model may raise in our process: its own mistakes, in Python's words.
 _TEMPLATES_OWN = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
+REMEMBERED = 2048
+"""Conversations whose ids are kept: the states of a study are asked the same prompts again and again."""
 _MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -160,7 +163,12 @@ def _tokens(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]
 
 def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """Token ids of a conversation up to the opening of the reply that is asked for."""
-    return _tokens(tokenizer, render(tokenizer, messages, prompt=True)[0])[0]
+    return list(_prompt_ids(tokenizer, tokenizer.chat_template, tuple(messages)))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _prompt_ids(tokenizer: Any, template: str, messages: tuple[Message, ...]) -> tuple[int, ...]:
+    return tuple(_tokens(tokenizer, render(tokenizer, messages, prompt=True)[0])[0])
 
 
 def encode_example(tokenizer: Any, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
@@ -170,6 +178,14 @@ def encode_example(tokenizer: Any, messages: Sequence[Message]) -> tuple[list[in
     text would merge tokens over that boundary, the reply is tokenized by itself, as it is when a model generates it.
     Raises `UserError` when the template has no markers or renders the prompt in another way inside the whole.
     """
+    ids, mask = _example_ids(tokenizer, tokenizer.chat_template, tuple(messages))
+    return list(ids), list(mask)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _example_ids(
+    tokenizer: Any, template: str, messages: tuple[Message, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     require_markers(tokenizer)
     before, _ = render(tokenizer, messages[:-1], prompt=True)
     text, spans = render(tokenizer, messages, prompt=False)
@@ -185,5 +201,4 @@ def encode_example(tokenizer: Any, messages: Sequence[Message]) -> tuple[list[in
         ids = prompt_ids + rest
         offsets = [(0, 0)] * len(prompt_ids) + [(a + len(before), b + len(before)) for a, b in rest_offsets]
     first = len(prompt_ids)
-    mask = [int(i >= first and b > start and a < end) for i, (a, b) in enumerate(offsets)]
-    return ids, mask
+    return tuple(ids), tuple(int(i >= first and b > start and a < end) for i, (a, b) in enumerate(offsets))
