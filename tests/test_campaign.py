@@ -56,7 +56,7 @@ def test_a_part_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.
         stream.write('{"cases": 4')  # torn by the kill
     again = part("p", tmp_path, seed=1)
     assert again.rows == [{"cases": 3}]
-    assert again.finish(ran=3)["commit"] == first.begun["commit"]
+    assert again.finish(ran=3)["commit"].startswith(first.begun["commit"])
     assert part("p", tmp_path, seed=2).rows == []  # another campaign starts anew
 
 

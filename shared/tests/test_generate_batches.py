@@ -110,6 +110,16 @@ def test_only_new_tokens_are_decoded(loaded, tmp_path):
         assert "<pad>" not in row.text
 
 
+def test_a_kill_before_the_journals_end_leaves_none(loaded, tmp_path):
+    file = tmp_path / "c.jsonl"
+    made = generate(prompts(4), settings(), loaded, subject="s", seed=1, file=file)
+    left = [tmp_path / f".c.jsonl.{end}" for end in ("journal", "journal.1", "served.journal")]
+    for path in left:
+        path.write_text("{}\n")
+    assert generate(prompts(4), settings(), loaded, subject="s", seed=1, file=file) == made
+    assert not [path for path in left if path.exists()]
+
+
 def test_a_kill_loses_one_batch_and_changes_nothing(loaded, tmp_path, monkeypatch):
     asked, whole, broken = prompts(10), tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
     sampled = settings(temperature=1.0, candidates=2)

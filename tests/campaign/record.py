@@ -47,6 +47,8 @@ class Part:
         """Write the part's record and return it."""
         seconds = round(time.time() - float(self.begun["began"]))
         about = {k: v for k, v in self.begun.items() if k not in ("part", "began")}
+        if (now := commit()) != about["commit"]:
+            about["commit"] = f"{about['commit']} to {now}"
         record = {"part": self.name, **about, "seconds": seconds, **found}
         io.write_json(self.folder / f"{self.name}.json", record)
         return record

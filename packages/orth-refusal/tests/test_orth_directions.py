@@ -171,3 +171,12 @@ def test_a_name_that_matches_nothing_is_an_error_on_either_side() -> None:
     with pytest.raises(UserError, match=r"says nothing of 'model\.v_proj'"):
         check_names({"model.q_proj": 1}, {"model.q_proj", "model.v_proj"})
     check_names({"a": 1}, {"a"})
+
+
+def test_the_same_directions_are_the_same_bytes(tmp_path: Path) -> None:
+    about = {f"key{i}": str(i) for i in range(6)}
+    found = Directions("left", {"m.U": torch.eye(3)}, about)
+    for i in range(8):
+        found.save(tmp_path / f"{i}.safetensors")
+    assert len({(tmp_path / f"{i}.safetensors").read_bytes() for i in range(8)}) == 1
+    assert Directions.load(tmp_path / "0.safetensors").about == about

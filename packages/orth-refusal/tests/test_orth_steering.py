@@ -171,10 +171,22 @@ def test_the_projected_gradient_alone_does_not_stay_out() -> None:
     assert _worst(FactorGradient(unit(refusal())), 1e-2) > 0.05
 
 
+def test_the_weights_that_take_up_rounding_are_those_of_the_start() -> None:
+    # An attack that goes on after a kill begins at other weights and must not choose others.
+    u = flat_of(refusal()).lay_out(unit(refusal()).tensors)
+    start, moved = flat_of(refusal()), flat_of(refusal())
+    first = start.values.clone()
+    moved.values.mul_(torch.rand(moved.values.shape, generator=torch.Generator().manual_seed(2)))
+    fresh, again = Rounding(start, u, first), Rounding(moved, u, first)
+    assert torch.equal(fresh.first, again.first)
+    assert torch.equal(fresh.ladder, again.ladder)
+    assert not torch.equal(fresh.ladder, Rounding(moved, u, moved.values).ladder)
+
+
 def test_a_step_that_rounding_would_make_leak_is_not_taken_and_others_are() -> None:
     u = flat_of(refusal()).lay_out(unit(refusal()).tensors)
     flat = flat_of(refusal())
-    rounding = Rounding(flat, u)
+    rounding = Rounding(flat, u, flat.values)
     before = flat.values.clone()
     first, place = flat.parameters[0]
     at = place + int(u.view(-1)[place : place + first.numel()].abs().argmin())

@@ -10,6 +10,7 @@ A fresh lora_A is random and of norm about 1, its trained value is mostly that s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +81,9 @@ class Directions:
 
         file.parent.mkdir(parents=True, exist_ok=True)
         tensors = {k: self.tensors[k].contiguous() for k in sorted(self.tensors)}
-        save_file(tensors, str(file), metadata={"format": "pt", "space": self.space, **self.about})
+        # One key: several would be written in another order each time.
+        about = json.dumps({"space": self.space, **self.about}, sort_keys=True)
+        save_file(tensors, str(file), metadata={"about": about})
 
     @classmethod
     def load(cls, file: Path) -> Directions:
@@ -89,8 +92,9 @@ class Directions:
 
         header(file)
         with safe_open(str(file), framework="pt") as stream:
-            about = dict(stream.metadata() or {})
+            known = stream.metadata() or {}
             tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 (not a mapping)
+        about = io.loads(known["about"]) if "about" in known else dict(known)
         space = about.pop("space", None)
         about.pop("format", None)
         if space not in ("factor", "delta", "left"):

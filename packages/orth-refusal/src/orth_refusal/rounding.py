@@ -31,20 +31,23 @@ GRAIN = 1e-4, 1e-3
 class Rounding:
     """The weights of each tensor that take up what rounding leaves along its u."""
 
-    def __init__(self, flat: Flat, u: Tensor) -> None:
-        """`u` as `flat.lay_out` gives it; a tensor whose u is 0 is left alone."""
-        each = [self._places(flat, u, *entry) for entry in flat.parameters]
+    def __init__(self, flat: Flat, u: Tensor, start: Tensor) -> None:
+        """`u` and the weights at the attack's start as `flat.lay_out` gives them; a tensor whose u is 0 is left alone.
+
+        The weights are chosen by the start, not by what they are now: an attack that goes on after a stop keeps them.
+        """
+        each = [self._places(start, u, *entry) for entry in flat.parameters]
         places = torch.tensor([p for p in each if p], device=u.device).mT.contiguous()
         self.first, self.ladder = places[:2], places[2:]
         self.u, self.row = u.double(), places[0] // BLOCK
         self.length = squares(self.u, flat.tensor_of)[self.row].sqrt()
 
     @staticmethod
-    def _places(flat: Flat, u: Tensor, parameter: Tensor, place: int) -> list[int]:
+    def _places(start: Tensor, u: Tensor, parameter: Tensor, place: int) -> list[int]:
         here = u.view(-1)[place : place + parameter.numel()].abs()
         if not bool(here.any()):
             return []
-        size = flat.values.view(-1)[place : place + parameter.numel()].abs()
+        size = start.view(-1)[place : place + parameter.numel()].abs()
         fine = (here * (size + GRAIN[0])).where(here > here.max() / FINER, torch.inf).argmin()
         usable = here.nonzero().flatten()
         order = usable[(here * (size + GRAIN[1]))[usable].argsort(descending=True)]

@@ -63,7 +63,7 @@ class FactorUpdate(FactorGradient):
 
     def begin(self, flat: Flat, start: Tensor) -> None:
         super().begin(flat, start)
-        self.rounding = Rounding(flat, self.u)
+        self.rounding = Rounding(flat, self.u, start)
 
     def gradient(self, flat: Flat, model: Any) -> None:
         """The optimiser sees the whole gradient."""

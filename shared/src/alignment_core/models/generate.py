@@ -205,6 +205,9 @@ def _finished(file: Path, header: dict[str, Any]) -> list[Completion] | None:
         return None
     if read_json(made_by) != header:
         raise UserError(f"{file}: holds completions of another plan; remove it or choose another folder")
+    # A kill between the file's writing and its journals' removal leaves them; what they hold stands in the file.
+    for path in (*file.parent.glob(f".{file.name}.journal*"), remote.journal_file(file)):
+        path.unlink(missing_ok=True)
     return list(read_jsonl(file, Completion.from_json))
 
 
