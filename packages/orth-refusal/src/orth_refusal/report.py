@@ -104,12 +104,13 @@ def headline(found: Results) -> str:
                 hits.append((-c.difference, f"{labels[arm]} {interval(c, 3, signed=True)}"))
     if any("confounded" in h.because for h in found.hypotheses):
         return CONFOUNDED
-    what = "more harmful refusals than its random control where attacks have learned equally well"
+    where = "where attacks have learned equally well"
     if not hits:
-        return f"No projection was shown to keep {what}; {seen} compared."
-    return (
-        f"{len(hits)} of {seen} projections were shown to keep {what}: {'; '.join(text for _, text in sorted(hits))}."
-    )
+        return (
+            f"No projection was shown to keep more harmful refusals than its random control {where}; {seen} compared."
+        )
+    best = "; ".join(text for _, text in sorted(hits))
+    return f"{len(hits)} of {seen} projections keep more harmful refusals than their random controls {where}: {best}."
 
 
 def spec(found: Results) -> ReportSpec:
