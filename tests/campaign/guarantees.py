@@ -72,10 +72,14 @@ def _cases(name: str, part: Mapping[str, Any]) -> str:
     if name == "kills":
         return f"{part['kills']} kills in {part['runs']} reduced runs"
     if name == "kills-tiny":
-        return f"{part['kills']} kills in {part['runs']} runs of the tiny presets"
+        return f"{part['kills']} kills in {_runs_of(part)} of the tiny presets"
     if name == "inputs":
         return f"{part['ran']:,} damaged inputs over {len(part['by_reader'])} readers"
     return f"{part['ran']} hostile texts through {len(part['outputs'])} outputs"
+
+
+def _runs_of(part: Mapping[str, Any]) -> str:
+    return f"{part['runs']} run{'' if part['runs'] == 1 else 's'}"
 
 
 def _result(part: Mapping[str, Any]) -> str:
@@ -95,7 +99,7 @@ def _kills(data: Mapping[str, Any]) -> Iterator[str]:
                "writing": "within 3 ms of a file's opening"}  # fmt: skip
         moments = ", ".join(f"{n} {how[k]}" for k, n in part["by_moment"].items())
         yield (
-            f"{words.capitalize()}: {part['kills']} kills ({by}) in {part['runs']} runs: {moments}; "
+            f"{words.capitalize()}: {part['kills']} kills ({by}) in {_runs_of(part)}: {moments}; "
             f"{part['half_written']} left a half-written file or checkpoint; they fell in {part['steps']} different "
             f"steps. {part['files']:,} files compared with those of unbroken runs: {len(part['different'])} differ."
         )
