@@ -105,7 +105,7 @@ def selection(share: float) -> bool:
 
         def ours() -> None:
             group = Group("g")
-            group.put("m", groups.top(value, k))
+            group.take("m", value, share)
             group.save(folder / "g.safetensors")
             masks["ours"] = group
 

@@ -43,6 +43,25 @@ def test_the_sampled_selection_is_exact_on_large_matrices(share: float, dtype: t
         assert np.array_equal(np.flatnonzero(groups.top(flat, k)), np.sort(wanted))
 
 
+@pytest.mark.parametrize("sampled", [0.0, 9.0])
+def test_a_sample_that_misleads_changes_nothing(sampled: float) -> None:
+    values = np.random.default_rng(2).random(131_077)
+    values[:: len(values) // (1 << 14) | 1] = sampled  # all that the sample sees is lowest, or highest
+    for k in (1, 1000, 131_076):
+        wanted = np.argsort(-values, kind="stable")[:k]
+        assert np.array_equal(np.flatnonzero(groups.top(torch.from_numpy(values), k)), np.sort(wanted))
+
+
+def test_taking_the_top_is_putting_its_mask() -> None:
+    scores = torch.rand(33, 17)
+    one, two = Group("one"), Group("two")
+    for unit in ("weights", "neurons"):
+        one.take("m", scores, 0.1, unit)
+        two.put("m", groups.select(scores, 0.1, unit))
+        assert (one.bits["m"] == two.bits["m"]).all()
+        assert one.shapes == two.shapes
+
+
 def test_keys_order_as_the_scores_and_zero_has_one_key() -> None:
     scores = torch.tensor([-float("inf"), -2.0, -1e-30, -0.0, 0.0, 1e-30, 3.0, float("inf")])
     found = groups.keys(scores)

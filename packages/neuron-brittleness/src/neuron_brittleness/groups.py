@@ -31,7 +31,7 @@ TIE_RULE = "highest score; among equal scores the first in row-major order"
 DECILES = 10
 _SAMPLE = 1 << 14
 _PART = 1 << 18
-"""Keys taken together, so that each is read from memory once a pass."""
+"""Keys taken together, a multiple of 8."""
 _NAN = "a score is NaN; set model.dtype=bfloat16 or float32"
 
 
@@ -59,47 +59,63 @@ def keys(scores: Tensor) -> Keys:
         held = held.float()
     found: Keys = held.view(_KEYS[held.dtype]).numpy()
     infinite = int(torch.tensor(math.inf, dtype=held.dtype).view(_KEYS[held.dtype]))
-    ends = [(part.min(), part.max()) for part in _parts(found)]
-    if min(low for low, _ in ends) < 0:  # as bits, below zero they fall as the numbers rise; -0 becomes 0
+    # Read without a sign, what has one is above infinity, as a NaN is: one pass sees both.
+    if found.view(f"u{found.dtype.itemsize}").max() > infinite:
+        # As bits, numbers below zero fall as they rise; -0 becomes 0.
         found = np.where(found < 0, -(found & np.iinfo(found.dtype).max), found)
-        if found.min() < -infinite:
+        if found.min() < -infinite or found.max() > infinite:
             raise UserError(_NAN)
-    if max(high for _, high in ends) > infinite:
-        raise UserError(_NAN)
     return found
 
 
-def _parts(flat: Keys) -> list[Keys]:
-    return [flat[i : i + _PART] for i in range(0, len(flat), _PART)]
+def top_bits(scores: Tensor, k: int) -> Bits:
+    """The k highest of `scores` (any shape, n in all) under the tie rule, packed, one bit each [ceil(n / 8)].
 
-
-def top_indices(flat: Keys, k: int) -> NDArray[np.int64]:
-    """Positions, rising, of the k highest of `flat` [n] under the tie rule."""
-    n = len(flat)
-    places: NDArray[np.int64] | None = None
-    if n > 4 * _SAMPLE:
-        sample = flat[:: n // _SAMPLE | 1]
-        expected = k / n * len(sample)
-        rank = math.ceil(expected + 4 * math.sqrt(expected + 1) + 4)
-        if rank < len(sample):
-            bound = np.partition(sample, len(sample) - rank)[len(sample) - rank]
-            found = np.concatenate([np.flatnonzero(p >= bound) + i * _PART for i, p in enumerate(_parts(flat))])
-            places = found if k <= len(found) else None
-    held = flat if places is None else flat[places]
-    cut = np.partition(held, len(held) - k)[len(held) - k]
+    A bound that a sample puts a little below the cut leaves few bytes with a bit set; the cut is found exactly among
+    their scores, and only those bytes are written again. `UserError` for a NaN.
+    """
+    flat = keys(scores)
+    if len(flat) % 8:  # the bits that fill the last byte lie below every score
+        flat = np.pad(flat, (0, -len(flat) % 8), constant_values=np.iinfo(flat.dtype).min)
+    bits, eights = _above(flat, _bound(flat, k)), flat.reshape(-1, 8)
+    there = np.flatnonzero(bits != 0)
+    high = np.flatnonzero(np.unpackbits(bits[there]).view(np.bool_))
+    if len(high) < k:  # the sample misled
+        there, high = np.arange(len(bits)), np.arange(len(flat))
+    held = eights.take(there, axis=0).reshape(-1)
+    reached = held[high]
+    cut = np.partition(reached, len(reached) - k)[len(reached) - k]
     chosen = held >= cut
     if (surplus := int(np.count_nonzero(chosen)) - k) > 0:
         chosen[np.flatnonzero(held == cut)[-surplus:]] = False
-    here = np.flatnonzero(chosen)
-    return here if places is None else places[here]
+    bits[there] = np.packbits(chosen)
+    return bits
+
+
+def _bound(flat: Keys, k: int) -> int:
+    """A key that about k or somewhat more reach, by a sample; the lowest key where a sample is not worth it."""
+    if len(flat) > 4 * _SAMPLE:
+        sample = flat[:: len(flat) // _SAMPLE | 1]
+        expected = k / len(flat) * len(sample)
+        rank = math.ceil(expected + 4 * math.sqrt(expected + 1) + 4)
+        if rank < len(sample):
+            return int(np.partition(sample, len(sample) - rank)[len(sample) - rank])
+    return int(np.iinfo(flat.dtype).min)
+
+
+def _above(flat: Keys, bound: int) -> Bits:
+    """One bit for each key that reaches the bound; the flags of a part never leave the cache."""
+    cuts = range(0, len(flat), _PART)
+    return np.concatenate([np.packbits(flat[i : i + _PART] >= bound) for i in cuts])
 
 
 def top(scores: Tensor, k: int) -> Mask:
     """Mask of the k highest of `scores` (any shape) under the tie rule; `UserError` for a NaN among them."""
-    flat = keys(scores)
-    mask = np.zeros(len(flat), dtype=np.bool_)
-    mask[top_indices(flat, k)] = True
-    return mask.reshape(tuple(scores.shape))
+    return _unpacked(top_bits(scores, k), tuple(scores.shape))
+
+
+def _unpacked(bits: Bits, shape: tuple[int, ...]) -> Mask:
+    return np.unpackbits(bits, count=math.prod(shape)).view(np.bool_).reshape(shape)
 
 
 def select(scores: Tensor, share: float, unit: str = "weights") -> Mask:
@@ -120,15 +136,23 @@ class Group:
     about: dict[str, Any] = field(default_factory=dict)
 
     def put(self, matrix: str, mask: Mask) -> None:
+        """Take the flagged weights of a matrix, mask [outputs, inputs]."""
         self.bits[matrix] = np.packbits(mask.reshape(-1))
         self.shapes[matrix] = (mask.shape[0], mask.shape[1])
+
+    def take(self, matrix: str, scores: Tensor, share: float, unit: str = "weights") -> None:
+        """Take the highest share of a matrix's weights by `scores` [outputs, inputs], or of whole rows ("neurons")."""
+        if unit != "weights":
+            self.put(matrix, select(scores, share, unit))
+            return
+        self.bits[matrix] = top_bits(scores, count(scores.numel(), share))
+        self.shapes[matrix] = (scores.shape[0], scores.shape[1])
 
     def mask(self, matrix: str) -> Mask:
         """The mask [outputs, inputs] of a matrix; `UserError` when the group has none for it (never a silent skip)."""
         if matrix not in self.bits:
             raise UserError(f"group {self.name}: no mask for {matrix}; it was made on another model")
-        rows, columns = self.shapes[matrix]
-        return np.unpackbits(self.bits[matrix], count=rows * columns).astype(np.bool_).reshape(rows, columns)
+        return _unpacked(self.bits[matrix], self.shapes[matrix])
 
     def indices(self, matrix: str) -> NDArray[np.int64]:
         """Row-major positions of the group's weights in a matrix, rising."""

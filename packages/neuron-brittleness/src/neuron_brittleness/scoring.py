@@ -80,8 +80,9 @@ def score_half(
     data = rows(loaded.tokenizer, utility, settings.max_length)
     for matrix, got in scores.score(loaded.model, found, data, (settings.method,), **shared):  # type: ignore[arg-type]
         value = got[settings.method]
-        useful.put(matrix.name, groups.select(value, settings.p, settings.unit))
-        _keep(made, "top_utility", matrix, groups.select(value, settings.k, settings.unit), value, means, export)
+        useful.take(matrix.name, value, settings.p, settings.unit)
+        made["top_utility"].take(matrix.name, value, settings.k, settings.unit)
+        _tell(made["top_utility"], matrix, value, means, export)
     cells: dict[str, NDArray[np.uint8]] = {}
     exact: dict[str, list[float]] = {}
     data = rows(loaded.tokenizer, safety, settings.max_length)
@@ -89,10 +90,13 @@ def score_half(
     for matrix, got in scores.score(loaded.model, found, data, methods, **shared):  # type: ignore[arg-type]
         value = got[settings.method]
         critical = groups.select(value, settings.q, settings.unit) & ~useful.mask(matrix.name)
-        _keep(made, "set_diff", matrix, critical, value, means, export)
-        _keep(made, "top_safety", matrix, groups.select(value, settings.k, settings.unit), value, means, export)
+        made["set_diff"].put(matrix.name, critical)
+        made["top_safety"].take(matrix.name, value, settings.k, settings.unit)
+        _tell(made["set_diff"], matrix, value, means, export)
+        _tell(made["top_safety"], matrix, value, means, export)
         if controls:
-            _keep(made, "random", matrix, groups.uniform(matrix, settings.k, seed), value, means, export)
+            made["random"].put(matrix.name, groups.uniform(matrix, settings.k, seed))
+            _tell(made["random"], matrix, value, means, export)
             code = groups.strata(matrix.effective(torch.float32), got["wanda"])
             cells[matrix.name] = code.astype(np.uint8)
             for group, name in MATCHED.items():
@@ -104,14 +108,12 @@ def score_half(
     return made
 
 
-def _keep(
-    made: dict[str, Group], name: str, matrix: Matrix, mask: groups.Mask, value: Tensor,
-    means: dict[str, dict[str, float]], export: _Json,
-) -> None:  # fmt: skip
-    made[name].put(matrix.name, mask)
+def _tell(group: Group, matrix: Matrix, value: Tensor, means: dict[str, dict[str, float]], export: _Json) -> None:
+    """What the group holds of a matrix: its mean score, and a row of the export for each weight."""
+    mask = group.mask(matrix.name)
     inside = value[torch.as_tensor(mask, device=value.device)]
-    means.setdefault(name, {})[matrix.name] = float(inside.double().mean()) if len(inside) else 0.0
-    export.add(name, matrix, mask, value)
+    means.setdefault(group.name, {})[matrix.name] = float(inside.double().mean()) if len(inside) else 0.0
+    export.add(group.name, matrix, mask, value)
 
 
 def _write(
