@@ -99,3 +99,13 @@ def test_a_failure_ends_all_with_one_line(place: Path, fails: str) -> None:
     if fails == "all":  # what an earlier start said is forgotten
         again = start(place, TORCHRUN, "--seeds", "1", f"fails={fails}")
         assert sum(line.startswith("error:") for line in again.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_mistake_before_they_meet_is_told_once(place: Path) -> None:
+    done = start(place, TORCHRUN, "--seeds", "1", "siez=4")
+    said = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(said) == 1
+    assert "unknown key 'siez'" in said[0]
+    plan = start(place, TORCHRUN, "--seeds", "1", "--dry-run")
+    assert plan.stdout.count("run folder:") == 1

@@ -161,14 +161,16 @@ def execute(study: Study, until: str | None, options: Options) -> None:
     from alignment_core.environment import prepare_process
     from alignment_core.runs import Run, first_process
 
-    config, folder = target(study, options)
-    seeds = parse_seeds(options.seeds)
-    if options.dry_run:
-        typer.echo(f"run folder: {folder}\nseeds: {', '.join(map(str, seeds))}\n")
-        typer.echo(load(study.plan)(config))
-        return
-    prepare_process()
-    _check_trackers(config)
+    with processes.alike():
+        config, folder = target(study, options)
+        seeds = parse_seeds(options.seeds)
+        if options.dry_run:
+            if first_process():
+                typer.echo(f"run folder: {folder}\nseeds: {', '.join(map(str, seeds))}\n")
+                typer.echo(load(study.plan)(config))
+            return
+        prepare_process()
+        _check_trackers(config)
     parts = [name for name, _ in study.steps]
     plan = Plan(study.name, parts if until is None else parts[: parts.index(until) + 1], seeds)
     results = None

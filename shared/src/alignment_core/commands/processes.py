@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment_core.errors import UserError
+from alignment_core.runs import first_process
 from alignment_core.team import Team
 
 log = logging.getLogger("alignment_core")
@@ -91,6 +92,18 @@ def one_voice(folder: Path, everyone: Team | None) -> Iterator[None]:
             log.debug("another process failed first; here: %s: %s", type(error).__name__, error)
             time.sleep(_GRACE)  # the launcher ends this process when the one that speaks is gone
             os._exit(1)
+        raise
+
+
+@contextmanager
+def alike() -> Iterator[None]:
+    """Before the processes meet they all find the same mistakes: the first one tells them, the others say nothing."""
+    try:
+        yield
+    except UserError:
+        if not first_process():
+            time.sleep(_GRACE)
+            os._exit(2)
         raise
 
 
