@@ -20,7 +20,8 @@ from alignment_core.commands import progress
 from alignment_core.errors import UserError
 
 CHILD = """
-import logging, sys, time, warnings
+import logging, signal, sys, time, warnings
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and its children do
 from alignment_core import progress
 from alignment_core.commands.progress import Plan, terminal_log
 
