@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,14 +50,19 @@ def test_kills_at_random_moments_change_no_result(tmp_path: Path) -> None:
     assert _start(whole).wait(timeout=900) == 0, (whole / "out.txt").read_text()[-3000:]
     seconds = time.monotonic() - begun
     killed = 0
-    for _ in range(KILLS):
+    while killed < KILLS:
         process = _start(broken)
         try:
             process.wait(timeout=rng.uniform(0.35, 0.6) * seconds)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
+            process.wait(timeout=60)
             killed += 1
-        process.wait(timeout=60)
-    assert killed >= 2
+        else:  # it was whole before the kill: the machine is faster now than when the time was taken
+            if killed:
+                break
+            shutil.rmtree(broken)
+            seconds /= 2
+    assert killed
     assert _start(broken).wait(timeout=900) == 0, (broken / "out.txt").read_text()[-3000:]
     assert _files(broken) == _files(whole)
