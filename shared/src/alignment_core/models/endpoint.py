@@ -16,7 +16,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -284,6 +284,17 @@ def ask(requests: Sequence[Sequence[Message]], settings: EndpointSettings, file:
     return [known[key] for key in keys]
 
 
+async def at_once(worker: Callable[[], Coroutine[Any, Any, None]], count: int) -> None:
+    """Run `count` workers side by side until all end; when one fails, or this is cancelled, none outlives it."""
+    workers = [asyncio.create_task(worker()) for _ in range(count)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for one in workers:
+            one.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
 async def _ask_all(
     requests: dict[str, Sequence[Message]],
     settings: EndpointSettings,
@@ -313,10 +324,4 @@ async def _ask_all(
                 log.debug("endpoint %s: %s", settings.base_url, outcome.reason)
 
     async with Endpoint(settings) as endpoint:
-        workers = [asyncio.create_task(go_on(endpoint)) for _ in range(min(settings.concurrency, len(requests)))]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+        await at_once(lambda: go_on(endpoint), min(settings.concurrency, len(requests)))

@@ -26,7 +26,7 @@ from alignment_core import progress
 from alignment_core.config import EndpointSettings, GenerateSettings
 from alignment_core.errors import UserError
 from alignment_core.io import Journal, write_json
-from alignment_core.models.endpoint import Endpoint, Failure, unusable
+from alignment_core.models.endpoint import Endpoint, Failure, at_once, unusable
 from alignment_core.models.serving import ADAPTER, NAMES, base_model, state
 from alignment_core.progress import Work
 from alignment_core.records import Prompt
@@ -175,13 +175,7 @@ async def _each(numbers: Sequence[int], ask: Ask, together: int, told: Work) -> 
             first = first or failure
             told.advance(0 if failure else 1)
 
-    workers = [asyncio.create_task(work()) for _ in range(min(together, len(numbers)))]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+    await at_once(work, min(together, len(numbers)))
     return first
 
 

@@ -85,10 +85,11 @@ def _study(group: Sequence[JointRun], place: int, at: Path | None) -> Iterator[s
         yield "<h3>The hypotheses</h3>" if results.hypotheses else ""
         yield from page.claims(results)
         return
-    first, *rest = [*_side_by_side(group), Grid("", (), ())]
-    yield markup.grid(first) if first.rows else ""
-    yield markup.folded(f"{_count(len(rest) - 1, 'other metric')} side by side", "".join(map(markup.grid, rest[:-1])))
-    yield markup.grid(_hypotheses(group)) if _hypotheses(group).rows else ""
+    first, *rest = [*map(markup.grid, _side_by_side(group))] or [""]
+    yield first
+    yield markup.folded(f"{_count(len(rest), 'other metric')} side by side", "".join(rest))
+    claims = _hypotheses(group)
+    yield markup.grid(claims) if claims.rows else ""
 
 
 def _card(run: JointRun, prefix: str, at: Path | None) -> Iterator[str]:
