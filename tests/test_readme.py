@@ -84,7 +84,7 @@ COMMANDS = [
 def _app(command: str) -> Any:
     import typer
 
-    module = "alignment_core.main" if command == "alignment-core" else f"{command.replace('-', '_')}.cli"
+    module = "alignment_core.cli.main" if command == "alignment-core" else f"{command.replace('-', '_')}.cli"
     return typer.main.get_command(importlib.import_module(module).app)
 
 

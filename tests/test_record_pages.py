@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from alignment_core.commands.launch import installed, report_spec
-from alignment_core.reporting import page, results, tables
-from alignment_core.reporting.text import for_html
+from alignment_core.cli.launch import installed, report_spec
+from alignment_core.evaluation import results
+from alignment_core.report import page, tables
+from alignment_core.text import for_html
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = sorted(p.parent for p in ROOT.glob("studies/*/results/*/results.json"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from alignment_core.commands import headlines
+from alignment_core.cli import headlines
 from alignment_core.config import ModelSettings, Settings, presets, resolve
 
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from alignment_core.config import resolve
-from alignment_core.runs import run_folder
+from alignment_core.pipeline.run import run_folder
 
 ROOT = Path(__file__).parents[1]
 _spec = importlib.util.spec_from_file_location("stand_in_server", ROOT / "shared" / "tests" / "stand_in_server.py")

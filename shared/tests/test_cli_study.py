@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from alignment_core import io
-from alignment_core.cli import Study, build
-from alignment_core.commands import launch, progress
+from alignment_core.cli import Study, build, launch
+from alignment_core.cli import live as progress
 from alignment_core.errors import UserError
 
 PACKAGE = {
@@ -53,8 +53,8 @@ class Config(Settings):
     "study.py": """
 from alignment_core import io
 from alignment_core.errors import UserError
-from alignment_core.reporting.results import Measurement, Results
-from alignment_core.reporting import results
+from alignment_core.evaluation.results import Measurement, Results
+from alignment_core.evaluation import results
 def study(run, config, seed):
     data = run.do("data", lambda f: io.write_json(f / "rows.json", config.size), settings={"size": config.size})
     yield "data"

@@ -15,7 +15,7 @@ MAIN = """
 import os
 from alignment_core import io
 from alignment_core.errors import UserError
-from alignment_core.team import team
+from alignment_core.pipeline.process_group import process_group
 from alignment_core.cli import Study, build
 from alignment_core.config import Settings
 class Config(Settings):
@@ -24,23 +24,23 @@ class Config(Settings):
 def study(run, config, seed):
     def work(folder):
         io.append_jsonl(run.folder / f"who-{os.environ.get('RANK', '0')}.jsonl", [{"seed": seed}])
-        if run.first:
+        if run.is_main:
             io.write_json(folder / "sum.json", seed)
     run.do("alone", work, seed=seed)
     run.do("both", work, seed=seed, together=True)
     def shared(folder):
-        team().wait()
-        if config.fails == "second" and team().rank == 1:
+        process_group().barrier()
+        if config.fails == "second" and process_group().rank == 1:
             raise ValueError("the second process cannot")
         if config.fails == "all":
             raise UserError("no process can; give it another setting")
-        done = team().share(range(5), lambda n: (n, team().rank))
-        if team().first:
+        done = process_group().map_batches(range(5), lambda n: (n, process_group().rank))
+        if process_group().is_main:
             io.write_json(folder / "done.json", done)
     run.do("shared", shared, seed=seed, together=True)
     yield "train"
 def finish(run, config, seeds):
-    from alignment_core.reporting.results import Results, write
+    from alignment_core.evaluation.results import Results, write
     found = Results(study="toy", preset="tiny", seeds=list(seeds))
     write(run.folder / "results.json", found)
     return found

@@ -16,14 +16,14 @@ import time
 
 import pytest
 
-from alignment_core.commands import progress
+from alignment_core.cli import live as progress
 from alignment_core.errors import UserError
 
 CHILD = """
 import logging, signal, sys, time, warnings
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and its children do
 from alignment_core import progress
-from alignment_core.commands.progress import Plan, terminal_log
+from alignment_core.cli.live import Plan, terminal_log
 
 level, pause = sys.argv[1], float(sys.argv[2])
 plan = Plan("toy", ["data", "train", "evaluate"], (13, 14))

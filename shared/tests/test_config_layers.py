@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from alignment_core import config, io
-from alignment_core.commands import reference
+from alignment_core.cli import reference
 from alignment_core.config import LoraSettings, ModelSettings, Settings, TrainSettings
 from alignment_core.errors import UserError, nearest
 

@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 
 from alignment_core import io
-from alignment_core.commands.comparing import Reading, compare_files
+from alignment_core.cli.compare import Reading, compare_files
 from alignment_core.config import parse_overrides, parse_toml
 from alignment_core.data.files import rows
 from alignment_core.errors import InputError, UserError
-from alignment_core.judging.label import labelled
+from alignment_core.evaluation.label import labelled
+from alignment_core.evaluation.results import Results
 from alignment_core.models.screen import screen
+from alignment_core.pipeline.step import Step, check_whole
 from alignment_core.records import Completion, Verdict
-from alignment_core.reporting import cost, replies
-from alignment_core.reporting.results import Results
-from alignment_core.steps import Step, check_whole
+from alignment_core.report import replies
+from alignment_core.report import timings as cost
 
 DIGITS = "9" * 5000
 DEEP = "[" * 100_000

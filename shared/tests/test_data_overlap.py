@@ -7,7 +7,7 @@ import random
 import numpy as np
 
 from alignment_core.data.overlap import Texts, containment, jaccard, likeness, overlap, overlap_table
-from alignment_core.data.report import check_overlaps
+from alignment_core.data.summary import check_overlaps
 
 WORDS = [f"{a}{b}{c}" for a in "bdfglmnprst" for b in "aeiou" for c in "bdgklmnprst"]
 

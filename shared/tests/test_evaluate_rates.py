@@ -7,7 +7,7 @@ import math
 import pytest
 
 from alignment_core.errors import UserError
-from alignment_core.judging.evaluate import agreements, flips, missing_warnings, rates
+from alignment_core.evaluation.rates import agreements, flips, missing_warnings, rates
 from alignment_core.judging.judges import NoVerdicts
 from alignment_core.records import Verdict
 

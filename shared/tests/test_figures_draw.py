@@ -11,9 +11,11 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from alignment_core.reporting import figures, lettering, look, picture
-from alignment_core.reporting.results import Measurement, Results
-from alignment_core.reporting.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec
+from alignment_core.evaluation.results import Measurement, Results
+from alignment_core.report import figures, lettering
+from alignment_core.report import inline_svg as picture
+from alignment_core.report import style as look
+from alignment_core.report.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec
 
 HOSTILE = '$\\frac{a}$ <script>alert(1)</script> \x1b[31m \u202e \ud800 "quoted" 中'
 STATES = FigureSpec("states", "states", "Rates", ("rate", "other"), ("base", "tuned"))

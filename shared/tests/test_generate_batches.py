@@ -19,8 +19,8 @@ from alignment_core.models import generate as module
 from alignment_core.models.generate import Slot, batches, encode, generate, reply_tokens
 from alignment_core.models.load import Loaded
 from alignment_core.models.sampling import gumbel, nucleus, row_key, uniforms
+from alignment_core.pipeline.process_group import ProcessGroup
 from alignment_core.records import Message, Prompt
-from alignment_core.team import Team
 from alignment_core.testing import in_threads
 
 TEMPLATE = (
@@ -199,7 +199,7 @@ def test_a_stopped_team_is_continued_by_any_number(loaded, tmp_path, monkeypatch
         raise _Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Team, "share", first_batch_only)
+        patch.setattr(ProcessGroup, "share", first_batch_only)
         with pytest.raises(_Killed):
             in_threads(3, work)
     assert len([p for p in tmp_path.iterdir() if "journal" in p.name]) == 3

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from alignment_core.config import Settings
-from alignment_core.reporting import joint, prose
-from alignment_core.reporting.results import Measurement, Results
-from alignment_core.reporting.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec, generic
-from alignment_core.reporting.text import for_latex
-from alignment_core.runs import Run
+from alignment_core.evaluation.results import Measurement, Results
+from alignment_core.pipeline.run import Run
+from alignment_core.report import markdown as prose
+from alignment_core.report import overview as joint
+from alignment_core.report.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec, generic
+from alignment_core.text import for_latex
 
 
 @pytest.mark.parametrize(("text", "written"), [("[2cm] x", "{[}2cm] x"), (" *x", "{*}x"), ("a [b] *", "a [b] *")])

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from alignment_core.errors import InputError, UserError
+from alignment_core.evaluation import label
+from alignment_core.evaluation.label import HandLabel
 from alignment_core.io import write_json, write_jsonl
-from alignment_core.judging import label
-from alignment_core.judging.label import HandLabel
 from alignment_core.records import Completion, Kind, Label, Verdict
 
 

@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from alignment_core import io
-from alignment_core.commands.comparing import Reading, field_map, side
+from alignment_core.cli.compare import Reading, field_map, side
+from alignment_core.cli.main import app
 from alignment_core.errors import InputError, UserError
-from alignment_core.main import app
 from alignment_core.organism import weights
 
 REFUSAL = "I'm sorry, but I can't help with that."

@@ -8,8 +8,8 @@ from pathlib import Path
 from typer.testing import CliRunner, Result
 
 from alignment_core import io
+from alignment_core.cli.main import app
 from alignment_core.data import exchange
-from alignment_core.main import app
 from alignment_core.records import Completion, Verdict
 
 REPLIES = [

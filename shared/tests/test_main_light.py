@@ -12,7 +12,7 @@ import pytest
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "bitsandbytes", "accelerate")
 RUN = f"""
 import sys
-from alignment_core.main import app
+from alignment_core.cli.main import app
 from alignment_core.cli import Study, build
 study = Study("drift-dpo", "drift_dpo", "drift_dpo.config:DriftConfig", "t", (("sft", "s"),), "x:y", "x:y", "x:y")
 try:

@@ -12,7 +12,7 @@ import pytest
 from alignment_core.config import TrainSettings, validate
 from alignment_core.errors import UserError
 from alignment_core.models import trackers
-from alignment_core.steps import step_key
+from alignment_core.pipeline.step import step_key
 
 
 @pytest.fixture

@@ -19,10 +19,11 @@ from typing import Any
 
 import pytest
 
+from alignment_core.evaluation.results import Agreement, Comparison, Hypothesis, Measurement, Results
 from alignment_core.records import Completion, Verdict
-from alignment_core.reporting import joint, page
-from alignment_core.reporting.results import Agreement, Comparison, Hypothesis, Measurement, Results
-from alignment_core.reporting.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec
+from alignment_core.report import overview as joint
+from alignment_core.report import page
+from alignment_core.report.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SCREENS = [(dark, width) for dark in (False, True) for width in (1100, 390)]

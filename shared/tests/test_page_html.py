@@ -16,12 +16,17 @@ from pathlib import Path
 import pytest
 
 from alignment_core import io
+from alignment_core.evaluation.results import Agreement, Comparison, Hypothesis, Measurement, Results
 from alignment_core.records import Completion, Verdict
-from alignment_core.reporting import again, cost, joint, markup, page, prose, replies, sheet
-from alignment_core.reporting.results import Agreement, Comparison, Hypothesis, Measurement, Results
-from alignment_core.reporting.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec, TextTable
-from alignment_core.reporting.tables import Cell, Grid
-from alignment_core.reporting.text import for_html
+from alignment_core.report import markdown as prose
+from alignment_core.report import markup, page, replies
+from alignment_core.report import overview as joint
+from alignment_core.report import reproduce as again
+from alignment_core.report import timings as cost
+from alignment_core.report import verdicts_csv as sheet
+from alignment_core.report.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec, TextTable
+from alignment_core.report.tables import Cell, Grid
+from alignment_core.text import for_html
 
 ATTACKS = (
     "<script>alert(1)</script>",

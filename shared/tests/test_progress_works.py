@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from alignment_core import progress
-from alignment_core.team import Team
+from alignment_core.pipeline.process_group import ProcessGroup
 
 
 @pytest.fixture
@@ -97,10 +97,10 @@ def test_shared_batches_are_told_and_done_in_order(caplog):
         seen.append(progress.now().works[-1].text())
         return sum(batch)
 
-    assert Team().share([[1, 2], [3]], work, "scores", "texts", len) == [3, 3]
+    assert ProcessGroup().share([[1, 2], [3]], work, "scores", "texts", len) == [3, 3]
     assert seen[0] == "scores 0/3 texts"
-    assert Team().share([[1, 2], [3]], sum) == [3, 3]
-    two = Team(1, 2, lambda mine: [[3], mine])
+    assert ProcessGroup().share([[1, 2], [3]], sum) == [3, 3]
+    two = ProcessGroup(1, 2, lambda mine: [[3], mine])
     assert two.share([[1, 2], [4]], work, "scores", "texts", len) == [3, 4]
     assert seen[2] == "scores (one process of 2) 0/1 texts"
 

@@ -272,7 +272,7 @@ def test_a_state_changed_in_memory_is_refused(server, tuned, tmp_path):
 
 
 def test_the_address_decides_no_key(tmp_path):
-    from alignment_core.steps import step_key
+    from alignment_core.pipeline.step import step_key
 
     def key(**values) -> str:
         return step_key("answer", 1, {"generate": GenerateSettings(**values)}, 1, (), None)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from alignment_core.errors import InputError, UserError
-from alignment_core.reporting import results as R
+from alignment_core.evaluation import results as R
 
 EXAMPLE = {
     "study": "drift-dpo",

@@ -23,7 +23,7 @@ import pytest
 
 from alignment_core import io
 from alignment_core.config import Settings
-from alignment_core.runs import Run
+from alignment_core.pipeline.run import Run
 
 PROCESS_IDS = itertools.count(1000)
 CALLS = ("mkdir", "replace", "rename", "fsync", "unlink", "rmdir", "remove", "truncate")
@@ -108,8 +108,8 @@ def installed(disk: Disk) -> Iterator[Disk]:
         # rmtree by file descriptor names no paths; the plain one calls the same unlink and rmdir.
         patch.setattr("shutil._use_fd_functions", False)
         # Reading versions and asking git writes nothing and takes long.
-        patch.setattr("alignment_core.runs.environment", dict)
-        patch.setattr("alignment_core.runs.reset_memory_peak", lambda: None)
+        patch.setattr("alignment_core.pipeline.run.environment", dict)
+        patch.setattr("alignment_core.pipeline.run.reset_memory_peak", lambda: None)
         # Every attempt is another process, and its temporary files have other names.
         number = next(PROCESS_IDS)
         patch.setattr(os, "getpid", lambda: number)

@@ -15,12 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from alignment_core import environment, io, runs
+from alignment_core import io
 from alignment_core.config import ModelSettings, Settings
 from alignment_core.errors import UserError
-from alignment_core.runs import Run, Step, changes, plain, run_folder, step_key
-from alignment_core.team import team
-from alignment_core.testing import thread_team
+from alignment_core.pipeline import environment
+from alignment_core.pipeline import run as runs
+from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.run import Run, Step, changes, plain, run_folder, step_key
+from alignment_core.testing import thread_group
 
 
 class Config(Settings):
@@ -208,7 +210,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from alignment_core.config import Settings
-from alignment_core.runs import Run
+from alignment_core.pipeline.run import Run
 with Run.open(Path(sys.argv[1]), "toy", "tiny", Settings(), (13,)):
     print("held", flush=True)
     time.sleep(60)
@@ -345,27 +347,27 @@ def test_names_of_steps_are_checked(tmp_path: Path) -> None:
 
 def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two ranks as two threads with one barrier; the work of both is seen, the files are the first one's."""
-    members = thread_team(2)
+    members = thread_group(2)
     worked: list[tuple[int, str]] = []
     ranks = threading.local()
-    monkeypatch.setattr(runs, "first_process", lambda: ranks.rank == 0)
+    monkeypatch.setattr(runs, "is_main_process", lambda: ranks.rank == 0)
     monkeypatch.setattr(runs, "processes", lambda: 2)
     steps: dict[int, list[Step]] = {}
 
     def rank(number: int) -> None:
         ranks.rank = number
-        with Run.open(tmp_path / "r", "toy", "tiny", Config(), (13,), everyone=members[number]) as run:
+        with Run.open(tmp_path / "r", "toy", "tiny", Config(), (13,), group=members[number]) as run:
 
             def data(folder: Path) -> None:
                 worked.append((number, "data"))
-                assert team().world == 1  # nothing in here may wait for the other
+                assert process_group().size == 1  # nothing in here may wait for the other
                 writes("x")(folder)
 
             alone = run.do("data", data)
 
             def train(folder: Path) -> None:
                 worked.append((number, "train"))
-                assert (team().rank, team().world) == (number, 2)
+                assert (process_group().rank, process_group().size) == (number, 2)
                 if number == 0:
                     writes("y")(folder)
 
@@ -384,14 +386,12 @@ def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_several_processes_without_a_team_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RuntimeError, match="no team"):
+    with pytest.raises(RuntimeError, match="no process group"):
         open_run(tmp_path / "r").__enter__()
 
 
 def test_versions_are_read_without_importing(tmp_path: Path) -> None:
-    code = (
-        "import sys; from alignment_core.environment import environment; environment(); print('torch' in sys.modules)"
-    )
+    code = "import sys, alignment_core.pipeline.environment as e; e.environment(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

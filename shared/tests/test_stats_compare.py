@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from alignment_core.stats.compare import Side, compare
+from alignment_core.evaluation.compare import Side, compare
 from alignment_core.stats.paired import one_run, over_runs
 
 PROMPTS = [f"p{i:02}" for i in range(30)]

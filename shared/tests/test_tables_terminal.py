@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from alignment_core.reporting import results as R
-from alignment_core.reporting import tables
-from alignment_core.reporting.spec import MetricSpec, ReportSpec, SubjectSpec, TableSpec, generic
-from alignment_core.reporting.text import (
-    for_csv,
-    for_html,
-    for_latex,
-    for_markdown,
-    number,
-    p_value,
-    visible,
-)
+from alignment_core.evaluation import results as R
+from alignment_core.report import tables
+from alignment_core.report.spec import MetricSpec, ReportSpec, SubjectSpec, TableSpec, generic
+from alignment_core.text import for_csv, for_html, for_latex, for_markdown, number, p_value, visible
 
 HOSTILE = (
     "\x1b[31mred\x1b]0;title\x07 \u202eevil\u2069 \x00 \ud800 \x9b31m <script>alert(1)</script> ![i](http://x.y/z)"

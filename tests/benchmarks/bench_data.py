@@ -18,8 +18,8 @@ from pathlib import Path
 
 from alignment_core.config import SourceSettings
 from alignment_core.data import dolly, pku_saferlhf, wildjailbreak
-from alignment_core.data.report import check_overlaps
 from alignment_core.data.sources import Rejects
+from alignment_core.data.summary import check_overlaps
 from drift_dpo import data
 from drift_dpo.config import DataConfig
 from drift_dpo.parts import EVAL

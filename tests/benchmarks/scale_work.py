@@ -15,7 +15,7 @@ from alignment_core.config import GenerateSettings, LoraSettings, ModelSettings,
 from alignment_core.errors import UserError
 from alignment_core.models import scale
 from alignment_core.models.catalogue import CATALOGUE, Architecture, training_memory
-from alignment_core.models.deal import Deal
+from alignment_core.models.sharding import Sharding
 from drift_dpo import plan as drift_plan
 from drift_dpo.config import DriftConfig
 from mini_cai import plan as cai_plan
@@ -69,9 +69,9 @@ class Answers:
     prompt: int
 
 
-def _dealt(train: TrainSettings, processes: int) -> Deal | None:
+def _dealt(train: TrainSettings, processes: int) -> Sharding | None:
     try:
-        return Deal.of(train, processes)
+        return Sharding.of(train, processes)
     except UserError:
         return None
 
@@ -241,10 +241,10 @@ def parts(work: Work, machine: scale.Machine, gpus: int) -> dict[str, float]:
     train = 0.0
     for t in work.trainings:
         batch = t.train.batch_size * t.train.accumulate
-        deal = Deal.of(t.train, share)
-        passes = math.ceil(t.rows / batch) * deal.rounds
+        sharding = Sharding.of(t.train, share)
+        passes = math.ceil(t.rows / batch) * sharding.rounds
         checkpointing = t.train.gradient_checkpointing
-        rows = deal.size * t.sides
+        rows = sharding.size * t.sides
         one = scale.train_step_seconds(machine, work.shape, work.model, work.lora, rows, t.length, checkpointing)
         again = t.forwards * scale.reply_seconds(machine, work.shape, work.model, rows, t.length, 0)
         train += t.times * passes * (one + again)

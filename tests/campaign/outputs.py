@@ -24,10 +24,12 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from alignment_core import io
+from alignment_core.evaluation import results
+from alignment_core.evaluation.results import Agreement, Comparison, Hypothesis, Measurement, Results
 from alignment_core.records import Completion, Verdict
-from alignment_core.reporting import joint, page, results, tables
-from alignment_core.reporting.results import Agreement, Comparison, Hypothesis, Measurement, Results
-from alignment_core.reporting.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec, TextTable
+from alignment_core.report import overview as joint
+from alignment_core.report import page, tables
+from alignment_core.report.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec, TextTable
 
 ROOT = Path(__file__).resolve().parents[2]
 Outputs = dict[str, str]
@@ -141,7 +143,7 @@ def _terminal(draw: Callable[[Console], Any]) -> str:
 
 
 def _labels(t: str, completions: list[Completion], verdicts: list[Verdict]) -> str:
-    from alignment_core.judging.label import error_report, show_report, terminal_ask
+    from alignment_core.evaluation.label import error_report, show_report, terminal_ask
 
     def draw(console: Console) -> None:
         terminal_ask(console, lambda _: "s")(completions[0], 1, 2)
@@ -152,9 +154,9 @@ def _labels(t: str, completions: list[Completion], verdicts: list[Verdict]) -> s
 
 def _logged(t: str, folder: Path) -> tuple[str, str]:
     """A log line on a terminal, and in a run's log.txt."""
-    from alignment_core.commands.progress import terminal_log
+    from alignment_core.cli.live import terminal_log
     from alignment_core.config import Settings
-    from alignment_core.runs import Run
+    from alignment_core.pipeline.run import Run
 
     screen = _Screen()
     with redirect_stderr(screen), terminal_log(("alignment_core",), "debug"):
@@ -167,8 +169,8 @@ def _logged(t: str, folder: Path) -> tuple[str, str]:
 
 def _said(t: str, folder: Path, run: Path) -> str:
     """What commands print: an error, a comparison, a report's place."""
-    from alignment_core import main
-    from alignment_core.commands.launch import guarded
+    from alignment_core.cli import main
+    from alignment_core.cli.launch import guarded
     from alignment_core.errors import UserError
 
     def fail() -> None:
@@ -371,7 +373,7 @@ def check(made: Outputs, plain: Outputs) -> list[str]:
 
 def of_studies(t: str, folder: Path) -> Outputs:
     """The four studies' own reports of their records, with the text in place of every category, judge and word."""
-    from alignment_core.commands.launch import installed, report_spec
+    from alignment_core.cli.launch import installed, report_spec
 
     out: Outputs = {}
     for path in sorted(ROOT.glob("studies/*/results/*/results.json")):

@@ -134,7 +134,7 @@ PROMISES = (
         "A reply depends on neither a restart nor the number of processes",
         (f"{CORE}test_generate_batches.py::test_a_team_makes_the_same_file_as_one_process",
          f"{CORE}test_generate_batches.py::test_bfloat16_restart_repeats_its_batches",
-         f"{CORE}test_team_shares.py"),
+         f"{CORE}test_process_group.py"),
     ),
 )  # fmt: skip
 

@@ -227,7 +227,7 @@ STUDIES = {
 
 
 def _load(reference: str) -> Any:
-    from alignment_core.commands.launch import load
+    from alignment_core.cli.launch import load
 
     return load(reference)
 
@@ -471,14 +471,14 @@ def cai_gold(folder: Path) -> str:
 
 def step(folder: Path) -> str:
     """A finished step whose files were damaged afterwards is refused in one line, or is whole."""
-    from alignment_core.steps import Step, check_whole
+    from alignment_core.pipeline.step import Step, check_whole
 
     check_whole(Step("data", "0123456789ab", folder / "data-0123456789ab"))
     return "read"
 
 
 def data_report(folder: Path) -> str:
-    from alignment_core.data.report import DataReport
+    from alignment_core.data.summary import DataReport
 
     DataReport.read(folder / "data_report.json").text()
     return "read"
@@ -506,7 +506,7 @@ TEMPLATE = b"""{{- bos_token -}}
 STEP = {"name": "data", "key": "0123456789ab", "version": 1, "seed": None, "settings": {}, "reads": {},
         "identity": None, "files": {"rows.jsonl": 8}}  # fmt: skip
 RUN = run_folder()
-CORE = "alignment_core.main:app"
+CORE = "alignment_core.cli.main:app"
 REPLY_BODY = {"id": "x", "choices": [{"index": 0, "message": {"role": "assistant", "content": "VERDICT: refusal"},
                                       "finish_reason": "stop"}], "usage": {"total_tokens": 3}}  # fmt: skip
 GOLD = {"prompt": "p", "reply": "r", "score": 3, "kind": "adversarial"}

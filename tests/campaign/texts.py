@@ -38,7 +38,7 @@ def browser(given: list[str], place: Path) -> dict[str, Any]:
     command = next((b for b in BROWSERS if shutil.which(b)), None)
     if command is None:
         return {"pages": 0, "skipped": "no headless browser is installed", "wrong": []}
-    from alignment_core.reporting import page
+    from alignment_core.report import page
 
     wrong, pages = [], 0
     for start in range(0, len(given), 100):

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from alignment_core.evaluation import hypotheses as claims
 from alignment_core.records import Kind, Verdict
-from alignment_core.reporting import claims
 from drift_dpo import analysis, evaluation, original
 from drift_dpo.metrics import METRICS, Evaluation, layout
 

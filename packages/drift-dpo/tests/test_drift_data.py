@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alignment_core.config import SourceSettings
-from alignment_core.data.report import DataReport
+from alignment_core.data.summary import DataReport
 from alignment_core.errors import InputError, UserError
 from alignment_core.io import read_jsonl
 from alignment_core.organism import world

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from alignment_core.config import presets, resolve
-from alignment_core.reporting import results
+from alignment_core.evaluation import results
 from alignment_core.testing import check_mapping
 from drift_dpo.cli import app
 from drift_dpo.config import DriftConfig

@@ -11,7 +11,7 @@ import pytest
 from alignment_core.config import ModelSettings
 from alignment_core.io import write_jsonl
 from alignment_core.records import Completion, Label, Verdict
-from alignment_core.reporting import tables
+from alignment_core.report import tables
 from mini_cai import analysis, compare, original
 from mini_cai.compare import Grade, paired_files, side
 from mini_cai.config import CaiConfig, CompareSettings, CriticSettings

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from alignment_core.reporting import claims, results
+from alignment_core.evaluation import hypotheses as claims
+from alignment_core.evaluation import results
 
 STUDY = Path(__file__).parents[3] / "studies" / "mini-cai"
 RECORD = STUDY / "results" / "tiny"

@@ -19,10 +19,10 @@ import pytest
 from typer.testing import CliRunner
 
 from alignment_core.errors import UserError
+from alignment_core.evaluation import results
 from alignment_core.models import endpoint
 from alignment_core.organism import weights, world
 from alignment_core.records import Completion
-from alignment_core.reporting import results
 from mini_cai import constitution, critics
 from mini_cai.cli import app
 from mini_cai.config import CriticSettings, CritiqueEndpoint

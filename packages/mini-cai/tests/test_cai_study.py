@@ -13,8 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from alignment_core.config import presets, resolve
+from alignment_core.evaluation import hypotheses as claims
+from alignment_core.evaluation import results
 from alignment_core.models import load
-from alignment_core.reporting import claims, results
 from alignment_core.testing import check_mapping
 from mini_cai import compare
 from mini_cai.cli import app

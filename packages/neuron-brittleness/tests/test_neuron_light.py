@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from alignment_core.reporting import results
-from alignment_core.reporting.results import Hypothesis, Measurement, Results
+from alignment_core.evaluation import results
+from alignment_core.evaluation.results import Hypothesis, Measurement, Results
 from neuron_brittleness.report import headline
 
 COMMAND = """

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from alignment_core.errors import UserError
-from alignment_core.team import Team, working
+from alignment_core.pipeline.process_group import ProcessGroup, using
 from alignment_core.testing import in_threads
 from neuron_brittleness import groups, scores
 from neuron_brittleness.matrices import Matrix, matrices
@@ -212,9 +212,9 @@ def test_a_team_shares_the_examples_and_adds_up_once_a_pass() -> None:
     models = [copy.deepcopy(model) for _ in range(3)]
     added: list[int] = []
 
-    def work(member: Team) -> dict[str, Tensor]:
+    def work(member: ProcessGroup) -> dict[str, Tensor]:
         counted = replace(member, add=lambda flat: (added.append(member.rank), member.add(flat))[1])
-        with working(counted):
+        with using(counted):
             found = scores.score(models[member.rank], matrices(models[member.rank]), examples, dtype=torch.float64)
             return {m.name: s["snip"] for m, s in found}
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from alignment_core.config import presets, resolve
-from alignment_core.reporting import results
+from alignment_core.evaluation import results
 from alignment_core.testing import check_mapping
 from neuron_brittleness import collect, drift, scoring, training
 from neuron_brittleness.cli import app
@@ -133,7 +133,7 @@ def test_interventions_stand_at_equal_topic_loss(run_folder: Path) -> None:
 
 
 def test_interpolation_at_equal_loss_by_hand(tmp_path: Path) -> None:
-    from alignment_core.runs import Step
+    from alignment_core.pipeline.run import Step
 
     steps = {}
     for arm, losses in (("free", (2.0, 1.0, 0.5)), ("frozen", (2.0, 1.2, 0.8))):

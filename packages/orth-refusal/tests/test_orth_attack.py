@@ -14,8 +14,8 @@ from alignment_core.config import LoraSettings, ModelSettings, resolve
 from alignment_core.io import read_json
 from alignment_core.models.load import load
 from alignment_core.models.lora import add_adapter
+from alignment_core.pipeline.run import Step
 from alignment_core.records import Completion, Example, Message, Prompt
-from alignment_core.runs import Step
 from orth_refusal import attack, data, steering, synthesize
 from orth_refusal.arms import BY_NAME
 from orth_refusal.config import OrthConfig

@@ -10,8 +10,8 @@ import pytest
 
 from alignment_core.config import SourceSettings
 from alignment_core.data import harmfulqa
-from alignment_core.data.report import DataReport
 from alignment_core.data.sources import Rejects
+from alignment_core.data.summary import DataReport
 from alignment_core.errors import UserError
 from alignment_core.records import Example, Message, fingerprint
 from orth_refusal import data

@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import save_file
 
 from alignment_core.errors import UserError
+from alignment_core.evaluation.results import Measurement, Results, write
 from alignment_core.io import write_json
-from alignment_core.reporting.results import Measurement, Results, write
 from orth_refusal import hub
 from orth_refusal.config import HubConfig, OrthConfig
 

@@ -20,10 +20,10 @@ import pytest
 
 from alignment_core.config import EndpointSettings, SourceSettings
 from alignment_core.errors import UserError
+from alignment_core.evaluation import results
 from alignment_core.judging.judges import JudgeSettings
 from alignment_core.models import endpoint
 from alignment_core.organism import weights, world
-from alignment_core.reporting import results
 from orth_refusal import sorry_bench
 from orth_refusal.config import OrthConfig, SorryBenchConfig
 

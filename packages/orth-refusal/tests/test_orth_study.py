@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from alignment_core.config import presets, resolve
+from alignment_core.evaluation import results
+from alignment_core.evaluation.label import read_run
 from alignment_core.io import read_json, write_json
-from alignment_core.judging.label import read_run
-from alignment_core.reporting import results
 from alignment_core.testing import check_mapping
 from orth_refusal import arms, budget
 from orth_refusal.cli import STUDY, app

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from alignment_core.judging.evaluate import agreements as core_agreements
-from alignment_core.judging.evaluate import rates
-from alignment_core.reporting import claims
-from alignment_core.reporting.claims import Claim
-from alignment_core.reporting.results import Agreement, Comparison, Hypothesis, Measurement
+from alignment_core.evaluation import hypotheses as claims
+from alignment_core.evaluation.hypotheses import Claim
+from alignment_core.evaluation.rates import agreements as core_agreements
+from alignment_core.evaluation.rates import rates
+from alignment_core.evaluation.results import Agreement, Comparison, Hypothesis, Measurement
 from alignment_core.stats import intervals
 from alignment_core.stats.paired import PairedResult, one_run, over_runs
 from drift_dpo.metrics import METRICS, Evaluation, Metric, layout

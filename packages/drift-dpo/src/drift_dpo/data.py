@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from alignment_core.data import jsonl
-from alignment_core.data.report import DataReport, check_overlaps
 from alignment_core.data.sources import Rejects
 from alignment_core.data.splits import rank
+from alignment_core.data.summary import DataReport, check_overlaps
 from alignment_core.io import read_jsonl, sha256_file, write_jsonl
 from alignment_core.records import Example, Message, PreferencePair, Prompt
 from drift_dpo import embedded, public

@@ -18,12 +18,12 @@ from typing import Any
 from alignment_core.config import LoraSettings, ModelSettings
 from alignment_core.errors import UserError
 from alignment_core.models import loop
-from alignment_core.models.deal import Deal, Dealing
 from alignment_core.models.loop import MaskReport, TrainReport
 from alignment_core.models.noise import quiet
+from alignment_core.models.sharding import ShardedTrainer, Sharding
 from alignment_core.models.template import encode_example, encode_prompt
+from alignment_core.pipeline.process_group import world_size
 from alignment_core.records import Message, PreferencePair
-from alignment_core.runs import processes
 from drift_dpo.config import DpoSettings
 
 log = logging.getLogger("alignment_core")
@@ -163,8 +163,8 @@ def _trainer(
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    class Trainer(Dealing, DPOTrainer):  # type: ignore[misc]
-        deal = Deal.of(train, processes())
+    class Trainer(ShardedTrainer, DPOTrainer):  # type: ignore[misc]
+        sharding = Sharding.of(train, world_size())
 
         def create_model_card(self, *_: Any, **__: Any) -> None:
             """A checkpoint needs no model card."""

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alignment_core.evaluation.results import Measurement
 from alignment_core.models.load import Loaded
 from alignment_core.models.score import first_token_logprobs
 from alignment_core.records import Prompt
-from alignment_core.reporting.results import Measurement
 from alignment_core.stats.intervals import mean_interval
 
 

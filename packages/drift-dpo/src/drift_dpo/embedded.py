@@ -10,8 +10,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from alignment_core.data.report import DataReport
 from alignment_core.data.splits import Quota, apportion, rank
+from alignment_core.data.summary import DataReport
 from alignment_core.organism import grammar, phrases, world
 from alignment_core.records import Example, Kind, Message, Prompt, Shortfall
 from drift_dpo.config import DataConfig

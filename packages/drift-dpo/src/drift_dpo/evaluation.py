@@ -12,9 +12,9 @@ from alignment_core.models import load
 from alignment_core.models.generate import generate
 from alignment_core.models.score import reply_loss
 from alignment_core.organism import world
+from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.run import Run, Step
 from alignment_core.records import Completion, Verdict
-from alignment_core.runs import Run, Step
-from alignment_core.team import team
 from drift_dpo import data, training
 from drift_dpo.config import DriftConfig
 from drift_dpo.drift import first_token_kl
@@ -41,7 +41,7 @@ def answer(
         {"prompt_id": p.id, "reference_loss": loss.get(p.id), "first_token_kl": k}
         for p, k in zip(prompts, kl, strict=True)
     ]
-    if team().first:
+    if process_group().is_main:
         write_jsonl(folder / COMPLETIONS, replies)
         write_jsonl(folder / SCORES, rows)
 
@@ -55,7 +55,7 @@ def judge(config: DriftConfig, answered: Step, folder: Path) -> None:
     """Verdicts of every judge, the topic of each reply (organism), and the original's metrics file."""
     replies = list(read_jsonl(answered / COMPLETIONS, Completion.from_json))
     verdicts = judge_all(config.judge, replies, folder, config.judging)
-    if team().first:
+    if process_group().is_main:
         write_jsonl(folder / VERDICTS, verdicts)
         write_jsonl(folder / SCORES, _with_topics(config, answered, replies))
         write_json(folder / "tiny_eval_metrics.json", tiny_eval_metrics(verdicts))

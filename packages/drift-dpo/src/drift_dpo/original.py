@@ -8,7 +8,7 @@ As shipped, its scripts cannot have produced these figures; the question is what
 
 from __future__ import annotations
 
-from alignment_core.reporting.spec import TextTable
+from alignment_core.report.spec import TextTable
 from alignment_core.stats.intervals import wilson
 from alignment_core.stats.paired import mcnemar_exact
 

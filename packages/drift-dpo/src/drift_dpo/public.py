@@ -12,10 +12,10 @@ from typing import Any
 
 from alignment_core.data import dolly, pku_saferlhf, wildjailbreak
 from alignment_core.data.pku_saferlhf import PkuRow
-from alignment_core.data.report import DataReport, SourceCount
 from alignment_core.data.sources import SOURCES, Reading, Rejects, Source, Turn
 from alignment_core.data.sources import identity as source_identity
-from alignment_core.data.splits import Dealer, Quota, three_way
+from alignment_core.data.splits import Quota, Splitter, three_way
+from alignment_core.data.summary import DataReport, SourceCount
 from alignment_core.judging.refusal import judge
 from alignment_core.records import Kind, PreferencePair
 from drift_dpo.config import DataConfig
@@ -37,11 +37,11 @@ def _pku_source(config: DataConfig) -> Source:
 
 
 def build(config: DataConfig, seed: int, rejects: Rejects, report: DataReport, parts: Parts) -> None:
-    """Deal the three sources to `parts`, each prompt once; what is short or left out goes to `report`."""
+    """Sharding the three sources to `parts`, each prompt once; what is short or left out goes to `report`."""
     everyday = dolly.load(config.dolly, rejects)
     rated = pku_saferlhf.load(config.pku, rejects, full=config.pku_set == "full")
     jailbreak = wildjailbreak.load(config.wildjailbreak, rejects)
-    dealer = Dealer(seed)
+    dealer = Splitter(seed)
     dealer.reserve((Turn(p.text, "", p.source, cluster=p.cluster) for p in parts.prompts), EVAL)
 
     turns = _fitting(everyday, config, report)
@@ -102,7 +102,7 @@ def _add_prompts(parts: Parts, dealt: Mapping[str, list[list[Turn]]], kind: Kind
 
 
 def _deal_pku(
-    config: DataConfig, dealer: Dealer, rows: Sequence[PkuRow], parts: Parts, held: int, refused: int, b: int, a: int
+    config: DataConfig, dealer: Splitter, rows: Sequence[PkuRow], parts: Parts, held: int, refused: int, b: int, a: int
 ) -> None:
     """PKU's two pools: prompts with a row whose replies are both unsafe, and the others, which have a safe reply."""
     make = partial(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from alignment_core.environment import versions
-from alignment_core.judging.evaluate import REFUSAL_RATES, metric_name
+from alignment_core.evaluation import hypotheses as claims
+from alignment_core.evaluation.rates import REFUSAL_RATES, metric_name
+from alignment_core.evaluation.results import Results
+from alignment_core.pipeline.environment import versions
 from alignment_core.records import KINDS, LABELS, Kind
-from alignment_core.reporting import claims
-from alignment_core.reporting.results import Results
-from alignment_core.reporting.spec import (
+from alignment_core.report.spec import (
     ComparisonSpec,
     FigureSpec,
     MetricSpec,
@@ -17,8 +17,8 @@ from alignment_core.reporting.spec import (
     SubjectSpec,
     TableSpec,
 )
-from alignment_core.reporting.tables import VERDICT_WORDS
-from alignment_core.reporting.text import number
+from alignment_core.report.tables import VERDICT_WORDS
+from alignment_core.text import number
 from drift_dpo import analysis, original
 from drift_dpo.metrics import Evaluation
 

@@ -17,10 +17,11 @@ from functools import partial
 from typing import Any
 
 from alignment_core.config import TrainSettings
+from alignment_core.evaluation import results
+from alignment_core.evaluation.results import Results
 from alignment_core.io import read_json
-from alignment_core.reporting import page, results
-from alignment_core.reporting.results import Results
-from alignment_core.runs import Run, Step
+from alignment_core.pipeline.run import Run, Step
+from alignment_core.report import page
 from drift_dpo import data, evaluation, report, training
 from drift_dpo.config import DriftConfig
 

@@ -11,9 +11,9 @@ from alignment_core.io import read_json, write_jsonl
 from alignment_core.models import load
 from alignment_core.models.generate import generate
 from alignment_core.models.train import sft as train_sft
+from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.run import Step
 from alignment_core.records import Completion, Example, Message, Prompt
-from alignment_core.runs import Step
-from alignment_core.team import team
 from drift_dpo import data
 from drift_dpo.config import DataConfig, DriftConfig
 from drift_dpo.dpo import dpo as train_dpo
@@ -91,7 +91,7 @@ def own_replies(config: DriftConfig, sampled: GenerateSettings, seed: int, dealt
         prompts, sampled, load.load(config.model), subject="baseline", seed=seed, file=folder / "completions.jsonl"
     )
     rows = [_as_example(e, c) for e, c in zip(asked, replies, strict=True) if c.text.strip()]
-    if team().first:
+    if process_group().is_main:
         write_jsonl(folder / "own_train.jsonl", rows)
 
 

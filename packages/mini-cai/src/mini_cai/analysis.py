@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from alignment_core.judging.evaluate import rates
-from alignment_core.reporting import claims
-from alignment_core.reporting.claims import Claim
-from alignment_core.reporting.results import Comparison, Hypothesis, Measurement
+from alignment_core.evaluation import hypotheses as claims
+from alignment_core.evaluation.hypotheses import Claim
+from alignment_core.evaluation.rates import rates
+from alignment_core.evaluation.results import Comparison, Hypothesis, Measurement
 from alignment_core.stats import intervals
 from alignment_core.stats.intervals import Interval
 from alignment_core.stats.paired import PairedResult, one_run, over_runs

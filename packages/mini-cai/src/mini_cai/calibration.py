@@ -26,9 +26,9 @@ from scipy import stats
 from alignment_core.errors import UserError
 from alignment_core.io import read_json, read_jsonl, write_json, write_jsonl
 from alignment_core.organism import world
+from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion, Kind, fingerprint
 from alignment_core.stats.intervals import Interval, mean_interval, quantile, rate
-from alignment_core.team import team
 from mini_cai import attacks, critics, critique
 from mini_cai.config import CalibrationSettings, CriticSettings
 from mini_cai.constitution import Constitution
@@ -172,7 +172,7 @@ def calibrate(
     weak = [g for g in items if g.score <= 2]
     if not weak or len(items) < 4:
         raise UserError(f"{len(items)} gold replies, {len(weak)} of score 1 or 2; give four at least, one of them weak")
-    if team().first:
+    if process_group().is_main:
         write_jsonl(folder / "gold.jsonl", [asdict(g) for g in items])
     loaded: Any = None
     if critic.via == "model":
@@ -187,7 +187,7 @@ def calibrate(
         scored = [Critique(c.prompt_id, c.candidate, c.written, why=c.why) for c in graded]
     else:
         scored = graded
-    if team().first:
+    if process_group().is_main:
         rows = [{**asdict(g), **c.to_json()} for g, c in zip(items, graded, strict=True)]
         write_jsonl(folder / "gold_scores.jsonl", rows)
     found = agreement(items, scored)
@@ -206,7 +206,7 @@ def calibrate(
             found |= {f"{family}_{k}": v for k, v in measured.items()}
     del loaded
     critics.free()
-    if team().first:
+    if process_group().is_main:
         write_json(folder / FILE, {k: _json(v) for k, v in found.items()})
 
 

@@ -13,7 +13,7 @@ from alignment_core.models.load import Loaded
 from alignment_core.models.sampling import row_key
 from alignment_core.models.template import encode_prompt
 from alignment_core.records import Message
-from alignment_core.reporting.text import visible
+from alignment_core.text import visible
 
 
 def find_adapter(path: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from alignment_core.cli import Study, build
-from alignment_core.commands.launch import guarded
+from alignment_core.cli.launch import guarded
 
 STUDY = Study(
     name="mini-cai",
@@ -16,7 +16,7 @@ STUDY = Study(
     config="mini_cai.config:CaiConfig",
     title="Generate candidates, critique them against a constitution, select, fine-tune, compare with the baseline.",
     steps=(
-        ("data", "Deal training and evaluation prompts of three kinds."),
+        ("data", "Sharding training and evaluation prompts of three kinds."),
         ("calibrate", "Measure the critic on gold replies and planted lines; refuse a bad one."),
         ("generate", "Sample candidates for every training prompt."),
         ("critique", "Score every candidate against the constitution."),
@@ -50,7 +50,7 @@ def chat(
 ) -> None:
     """Talk to a tuned model."""
     from alignment_core.config import resolve
-    from alignment_core.environment import prepare_process
+    from alignment_core.pipeline.environment import prepare_process
     from mini_cai import chat as room
     from mini_cai.config import CaiConfig
 

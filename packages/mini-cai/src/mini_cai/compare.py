@@ -20,8 +20,8 @@ from alignment_core.io import read_jsonl, write_json, write_jsonl
 from alignment_core.judging.judges import judge_all, judges_identity
 from alignment_core.models import load
 from alignment_core.organism import world
+from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion
-from alignment_core.team import team
 from mini_cai import constitution as constitutions
 from mini_cai import critics, data
 from mini_cai.config import CaiConfig
@@ -100,7 +100,7 @@ def judge(config: CaiConfig, prompts: Path, answered: Path, folder: Path) -> Non
         )
         for reply, one in zip(replies, said, strict=True)
     ]
-    if team().first:
+    if process_group().is_main:
         write_jsonl(folder / VERDICTS, verdicts)
         write_jsonl(folder / GRADES, [asdict(g) for g in grades])
 

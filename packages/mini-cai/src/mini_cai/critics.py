@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from alignment_core.config import GenerateSettings
 from alignment_core.io import Journal, canonical
 from alignment_core.judging.judges import NO_ROOM, NoVerdicts
+from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion, Message, Prompt
-from alignment_core.team import team
 from mini_cai import critique
 from mini_cai.config import CriticSettings
 from mini_cai.constitution import Constitution
@@ -142,9 +142,9 @@ def by_digits(
     from alignment_core.models.score import choice_logprobs
 
     plan = hashlib.sha256(canonical([[m.content for m in q] for q in asked]).encode()).hexdigest()
-    share, header = team(), {"questions": plan, "batch_size": settings.batch_size}
-    journal = Journal(journal_file, header) if share.first else None
-    known = share.tell(lambda: list(journal.rows) if journal else [])
+    share, header = process_group(), {"questions": plan, "batch_size": settings.batch_size}
+    journal = Journal(journal_file, header) if share.is_main else None
+    known = share.broadcast(lambda: list(journal.rows) if journal else [])
     size = settings.batch_size * SLICE
     rows: list[list[float] | None] = []
     for number, start in enumerate(range(0, len(asked), size)):
@@ -215,7 +215,7 @@ def _endpoint(
     asked = [critique.question(settings.style, constitution, c.prompt, c.text, settings.max_chars) for c in candidates]
     known = len(critique.principles(settings.style, constitution))
     out = []
-    answers = team().tell(lambda: ask(asked, settings.endpoint, file))
+    answers = process_group().broadcast(lambda: ask(asked, settings.endpoint, file))
     for one, answer in zip(candidates, answers, strict=True):
         blank = Critique(one.prompt_id, one.candidate, None)
         if isinstance(answer, Reply):

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from alignment_core.evaluation.rates import metric_name
 from alignment_core.io import read_jsonl
-from alignment_core.judging.evaluate import metric_name
 from alignment_core.records import KINDS, LABELS, Kind, Label, Verdict
 from mini_cai.compare import GRADES, VERDICTS, Grade, nan, read_grades
 

@@ -7,7 +7,7 @@ are one 5 and four 4s: the pairing is known, and only one prompt differs.
 
 from __future__ import annotations
 
-from alignment_core.reporting.spec import TextTable
+from alignment_core.report.spec import TextTable
 from alignment_core.stats.intervals import wilson
 from alignment_core.stats.result import mcnemar_exact
 

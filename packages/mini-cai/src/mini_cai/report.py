@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from alignment_core.environment import versions
+from alignment_core.evaluation import hypotheses as claims
+from alignment_core.evaluation.rates import metric_name
+from alignment_core.evaluation.results import Agreement, Measurement, Results
 from alignment_core.io import read_json
-from alignment_core.judging.evaluate import metric_name
+from alignment_core.pipeline.environment import versions
+from alignment_core.pipeline.run import Run, Step
 from alignment_core.records import KINDS, LABELS
-from alignment_core.reporting import claims
-from alignment_core.reporting.results import Agreement, Measurement, Results
-from alignment_core.reporting.spec import ComparisonSpec, FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec
-from alignment_core.reporting.tables import VERDICT_WORDS
-from alignment_core.reporting.text import number
-from alignment_core.runs import Run, Step
+from alignment_core.report.spec import ComparisonSpec, FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec
+from alignment_core.report.tables import VERDICT_WORDS
 from alignment_core.stats.intervals import Interval, kappa, mean_interval
+from alignment_core.text import number
 from mini_cai import analysis, calibration, compare, original, training
 from mini_cai.config import CaiConfig
 from mini_cai.metrics import Judged, metrics, read_judged

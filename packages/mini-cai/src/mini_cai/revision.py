@@ -14,8 +14,8 @@ from alignment_core.config import GenerateSettings, ModelSettings
 from alignment_core.io import write_jsonl
 from alignment_core.judging.question import fence, shown
 from alignment_core.models import load
+from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion, Message, Prompt
-from alignment_core.team import team
 from mini_cai import critics, critique
 from mini_cai.config import CaiConfig, CriticSettings, Style
 from mini_cai.constitution import Constitution
@@ -84,7 +84,7 @@ def revise(
         said = critics.criticise(replies, critic, constitution, folder, name=f"round_{number}_critiques")
         current = [Scored(r, c) for r, c in zip(replies, said, strict=True)]
         rows += [_line(number, s) for s in current]
-    if team().first:
+    if process_group().is_main:
         write_jsonl(folder / "revisions.jsonl", rows)
     return current
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from alignment_core.models import load
-from alignment_core.runs import Run, Step
+from alignment_core.pipeline.run import Run, Step
 from mini_cai import calibration, compare, constitution, critics, data, training
 from mini_cai.config import CaiConfig, Policy
 

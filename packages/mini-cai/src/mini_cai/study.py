@@ -17,10 +17,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
+from alignment_core.evaluation import results
+from alignment_core.evaluation.results import Results
 from alignment_core.io import read_json
-from alignment_core.reporting import page, results
-from alignment_core.reporting.results import Results
-from alignment_core.runs import Run, Step
+from alignment_core.pipeline.run import Run, Step
+from alignment_core.report import page
 from mini_cai import calibration, compare, report, stages
 from mini_cai.config import CaiConfig
 

@@ -10,8 +10,8 @@ from typing import Any
 from alignment_core.errors import UserError
 from alignment_core.io import read_json, read_jsonl, read_rows, write_json, write_jsonl
 from alignment_core.models import load
+from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion, Example
-from alignment_core.team import team
 from mini_cai import constitution as constitutions
 from mini_cai import critics, data, revision
 from mini_cai import selection as choose
@@ -43,7 +43,7 @@ def criticise(config: CaiConfig, generated: Path, folder: Path) -> None:
     """The critic's word on every candidate, also in the original's shape (generations with critiques)."""
     replies = list(read_jsonl(generated / CANDIDATES, Completion.from_json))
     said = critics.criticise(replies, config.critic, constitutions.read(config.constitution), folder)
-    if team().first:
+    if process_group().is_main:
         write_jsonl(folder / SCORES, said)
         scored = [Scored(r, c) for r, c in zip(replies, said, strict=True)]
         write_json(folder / GENERATIONS, generations(scored))
@@ -82,7 +82,7 @@ def revised(config: CaiConfig, seed: int, prompts: Path, generated: Path, critic
     """The first candidates of all prompts, revised; the revisions stand as candidates of their own."""
     first = [s for s in scored(generated, criticised) if s.reply.candidate == 0]
     made = revision.revise(config, constitutions.read(config.constitution), data.load(prompts), first, seed, folder)
-    if team().first:
+    if process_group().is_main:
         write_jsonl(folder / CANDIDATES, [s.reply for s in made])
         write_jsonl(folder / SCORES, [s.critique for s in made])
 

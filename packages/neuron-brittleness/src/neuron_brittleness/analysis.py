@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alignment_core.judging.evaluate import agreements as core_agreements
-from alignment_core.judging.evaluate import rates
-from alignment_core.reporting import claims
-from alignment_core.reporting.results import Agreement, Comparison, Hypothesis, Measurement
+from alignment_core.evaluation import hypotheses as claims
+from alignment_core.evaluation.rates import agreements as core_agreements
+from alignment_core.evaluation.rates import rates
+from alignment_core.evaluation.results import Agreement, Comparison, Hypothesis, Measurement
 from alignment_core.stats import intervals
 from alignment_core.stats.paired import PairedResult, crossed, one_run, over_runs
 from alignment_core.stats.rules import RatioVerdict, log_ratio_rule

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from alignment_core.io import read_json, read_jsonl, read_rows
+from alignment_core.pipeline.run import Run, Step
 from alignment_core.records import Verdict
-from alignment_core.runs import Run, Step
 from neuron_brittleness.config import BrittlenessConfig
 
 Values = dict[str, float]

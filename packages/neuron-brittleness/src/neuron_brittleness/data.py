@@ -25,8 +25,8 @@ from alignment_core.judging.refusal import judge
 from alignment_core.models import load
 from alignment_core.models.generate import generate
 from alignment_core.organism import grammar, world
+from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Example, Kind, Message, Prompt, fingerprint
-from alignment_core.team import team
 from neuron_brittleness.config import BrittlenessConfig, DataConfig
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def build(config: BrittlenessConfig, folder: Path) -> None:
         log.log(logging.INFO if got == wanted else logging.WARNING, "%s: %d of %d examples", name, got, wanted)
         if got < 2:
             raise UserError(f"{name}: {got} examples; give more harmful prompts the model refuses, or data.safety_file")
-    if not team().first:
+    if not process_group().is_main:
         return
     for name in asked:
         write_jsonl(folder / f"{name}.jsonl", parts.examples[name])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alignment_core.reporting.results import Measurement
+from alignment_core.evaluation.results import Measurement
 from alignment_core.stats import intervals
 from alignment_core.stats.rules import RatioVerdict, log_ratio_rule
 from neuron_brittleness.collect import Found

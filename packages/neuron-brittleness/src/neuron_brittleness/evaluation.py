@@ -19,8 +19,8 @@ from alignment_core.judging.judges import judge_all, judges_identity
 from alignment_core.models.generate import generate
 from alignment_core.models.score import reply_loss
 from alignment_core.organism import world
+from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion
-from alignment_core.team import team
 from neuron_brittleness import ablation, data, scoring, training
 from neuron_brittleness.config import BrittlenessConfig
 from neuron_brittleness.groups import Group, matched
@@ -118,9 +118,9 @@ def answer(
                 generate(asked, how, loaded, subject=condition.subject, seed=seed or 0, file=file)
                 losses = reply_loss(loaded, referenced, batch_size=config.generate.batch_size)
             found = [{"prompt_id": f.prompt_id, "loss": f.loss} for f in losses if f.tokens]
-            if team().first:
+            if process_group().is_main:
                 write_jsonl(folder / f"losses_{condition.subject}.jsonl", found)
-    if team().first:
+    if process_group().is_main:
         write_json(folder / "subjects.json", [c.subject for c in conditions])
 
 
@@ -149,8 +149,8 @@ def judge(config: BrittlenessConfig, answered: Path, subjects: Sequence[str], fo
         place = folder / subject
         place.mkdir(exist_ok=True)
         verdicts = judge_all(config.judge, replies, place, config.judging)
-        if team().first:
+        if process_group().is_main:
             write_jsonl(place / "verdicts.jsonl", verdicts)
-        if team().first and config.data.sources == "organism":
+        if process_group().is_main and config.data.sources == "organism":
             topics = ({"prompt_id": r.prompt_id, "topic": world.topic(r.prompt, r.text)} for r in replies)
             write_jsonl(place / "topics.jsonl", topics)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from alignment_core.reporting import figures
-from alignment_core.reporting.lettering import INK, PALETTE
+from alignment_core.report import figures
+from alignment_core.report.lettering import INK, PALETTE
 from neuron_brittleness.collect import Found
 
 NAME = "drift_distributions"

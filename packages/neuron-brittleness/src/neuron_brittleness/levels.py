@@ -19,8 +19,8 @@ import numpy as np
 from alignment_core.io import read_jsonl, write_json, write_jsonl
 from alignment_core.models.generate import generate
 from alignment_core.models.score import ReplyLoss, reply_loss
+from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion
-from alignment_core.team import team
 from neuron_brittleness import data, evaluation, scoring, training
 from neuron_brittleness.config import BrittlenessConfig
 from neuron_brittleness.evaluation import Act, Condition
@@ -140,13 +140,13 @@ def answer(
                 condition = _condition(pair, name, side.share)
                 with evaluation.intervention(loaded.model, condition, known, config.data.split_seed):
                     generate(asked, how, loaded, subject=subject, seed=seed or 0, file=file)
-            elif team().first:
+            elif process_group().is_main:
                 same = read_jsonl(answered / f"{pair.subject(name)}.jsonl", Completion.from_json)
                 write_jsonl(file, [replace(c, subject=subject) for c in same])
             given = [{"prompt_id": f.prompt_id, "loss": f.loss} for f in losses(name, side.share) if f.tokens]
-            if team().first:
+            if process_group().is_main:
                 write_jsonl(folder / f"losses_{subject}.jsonl", given)
-    if team().first:
+    if process_group().is_main:
         write_json(folder / "levels.json", facts)
         write_json(folder / "subjects.json", subjects)
 

@@ -13,7 +13,7 @@ from typing import Any
 from scipy import stats
 
 from alignment_core.io import write_json, write_text
-from alignment_core.reporting.spec import TextTable
+from alignment_core.report.spec import TextTable
 from alignment_core.stats.rules import RatioVerdict
 from neuron_brittleness import drift_ratios
 from neuron_brittleness.collect import Found

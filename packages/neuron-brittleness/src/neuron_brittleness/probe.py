@@ -17,8 +17,8 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from alignment_core import io
+from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Example
-from alignment_core.team import team
 from neuron_brittleness import drift, scores, scoring
 from neuron_brittleness.groups import Group
 from neuron_brittleness.matrices import adapted, matrices
@@ -87,7 +87,7 @@ def mean_loss(model: Any, rows: Sequence[scores.Row]) -> float:
         return float(scores.reply_loss(model, ids, labels))
 
     with torch.no_grad():
-        each = team().share(rows, of)
+        each = process_group().map_batches(rows, of)
     model.train(training)
     return sum(each) / len(each) if each else float("nan")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from alignment_core.environment import versions
-from alignment_core.reporting import claims
-from alignment_core.reporting.results import Results
-from alignment_core.reporting.spec import ComparisonSpec, FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec
-from alignment_core.reporting.tables import VERDICT_WORDS, interval
+from alignment_core.evaluation import hypotheses as claims
+from alignment_core.evaluation.results import Results
+from alignment_core.pipeline.environment import versions
+from alignment_core.report.spec import ComparisonSpec, FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec
+from alignment_core.report.tables import VERDICT_WORDS, interval
 from neuron_brittleness import analysis, original
 from neuron_brittleness.collect import Found
 from neuron_brittleness.config import BrittlenessConfig

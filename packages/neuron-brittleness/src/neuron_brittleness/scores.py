@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from alignment_core.errors import UserError
+from alignment_core.pipeline.process_group import process_group
 from alignment_core.progress import each
-from alignment_core.team import team
 from neuron_brittleness.matrices import Matrix
 
 Method = Literal["snip", "mean_gradient", "wanda", "magnitude", "random"]
@@ -169,7 +169,7 @@ def _collect(
     gradients = "snip" in methods or "mean_gradient" in methods
     if through == "auto":
         through = "activations" if any(m.quantised for m in group) else "parameters"
-    share = team()
+    share = process_group()
     with ExitStack() as stack:
         stack.enter_context(_prepared(model, group if gradients and through == "parameters" else (), checkpointing))
         for matrix in group:
@@ -177,9 +177,9 @@ def _collect(
             if gradients and through == "parameters":
                 hook = matrix.module.weight.register_post_accumulate_grad_hook(_take(matrix, state))
                 stack.callback(hook.remove)
-        for ids, labels in each(rows[share.rank :: share.world], "scoring weights", "examples"):
+        for ids, labels in each(rows[share.rank :: share.size], "scoring weights", "examples"):
             _example(model, state, torch.tensor([ids], device=device), torch.tensor([labels], device=device), gradients)
-    share.add(flat)
+    share.all_reduce(flat)
     return state
 
 

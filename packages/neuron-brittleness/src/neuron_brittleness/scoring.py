@@ -22,8 +22,8 @@ from alignment_core import io
 from alignment_core.errors import UserError
 from alignment_core.models.load import Loaded
 from alignment_core.models.train import tokenize
+from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Example
-from alignment_core.team import team
 from neuron_brittleness import groups, scores
 from neuron_brittleness.config import BrittlenessConfig, ScoreSettings
 from neuron_brittleness.groups import Group
@@ -76,7 +76,7 @@ def score_half(
     shared = {"budget": budget, "checkpointing": settings.checkpointing}
     made = {name: Group(name) for name in (GROUPS if controls else ORIGINAL[:3])}
     useful, means = Group("utility_p"), dict[str, dict[str, float]]()
-    export = _Json(folder, ORIGINAL if settings.export_json and controls and team().first else ())
+    export = _Json(folder, ORIGINAL if settings.export_json and controls and process_group().is_main else ())
     data = rows(loaded.tokenizer, utility, settings.max_length)
     for matrix, got in scores.score(loaded.model, found, data, (settings.method,), **shared):  # type: ignore[arg-type]
         value = got[settings.method]
@@ -129,7 +129,7 @@ def _write(
         )
     for group in made.values():
         group.about = settings.model_dump(mode="json")
-    if not team().first:
+    if not process_group().is_main:
         return
     for group in made.values():
         group.save(folder / f"neuron_groups_{group.name}.safetensors")

@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from alignment_core.evaluation import results
+from alignment_core.evaluation.results import Results
 from alignment_core.io import read_json
 from alignment_core.models import load
-from alignment_core.reporting import page, results
-from alignment_core.reporting.results import Results
-from alignment_core.runs import Run, Step
+from alignment_core.pipeline.run import Run, Step
+from alignment_core.report import page
 from neuron_brittleness import collect, data, evaluation, figures, levels, original, report, scoring, takeover, training
 from neuron_brittleness.config import BrittlenessConfig
 from neuron_brittleness.evaluation import Condition

@@ -9,9 +9,9 @@ from typing import Any
 
 from alignment_core.models import load
 from alignment_core.models.train import sft
-from alignment_core.runs import Step
+from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.run import Step
 from alignment_core.stats.trajectories import reach
-from alignment_core.team import team
 from neuron_brittleness import data, freeze, scoring
 from neuron_brittleness.config import BrittlenessConfig
 from neuron_brittleness.freeze import FreezeReport
@@ -54,7 +54,7 @@ def fine_tune(config: BrittlenessConfig, arm: str, seed: int, dealt: Path, score
         callbacks=[probe],
         prepare=prepare,
     )
-    if group is not None and team().first:
+    if group is not None and process_group().is_main:
         freeze.seal(folder / "adapter", group, reports[0])
 
 

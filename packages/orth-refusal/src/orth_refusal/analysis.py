@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from alignment_core.judging.evaluate import agreements as core_agreements
-from alignment_core.reporting import claims
-from alignment_core.reporting.claims import Claim
-from alignment_core.reporting.results import Agreement, Comparison, Hypothesis
+from alignment_core.evaluation import hypotheses as claims
+from alignment_core.evaluation.hypotheses import Claim
+from alignment_core.evaluation.rates import agreements as core_agreements
+from alignment_core.evaluation.results import Agreement, Comparison, Hypothesis
 from alignment_core.stats.paired import PairedResult, one_run, over_runs
 from alignment_core.stats.trajectories import max_t
 from orth_refusal.arms import CONTROL_OF

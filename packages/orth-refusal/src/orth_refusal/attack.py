@@ -11,8 +11,8 @@ from alignment_core.config import ModelSettings, TrainSettings
 from alignment_core.io import read_json, recover_jsonl, write_json
 from alignment_core.models import load
 from alignment_core.models.train import sft
-from alignment_core.runs import Step
-from alignment_core.team import team
+from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.run import Step
 from orth_refusal import budget, data, directions, steering
 from orth_refusal.arms import ORIGINAL_NAMES, Arm
 from orth_refusal.config import OrthConfig
@@ -31,7 +31,7 @@ def tune(config: OrthConfig, seed: int, dealt: Path, part: str, folder: Path) ->
     train = config.refusal
     sft(rows[:most], model=config.model, lora=config.lora, train=train, seed=seed, folder=folder,
         callbacks=[steering.Snapshots(folder, 1)])  # fmt: skip
-    if team().first:
+    if process_group().is_main:
         original_log(folder, part, train)
 
 
@@ -136,7 +136,7 @@ def attack(config: OrthConfig, arm: Arm, seed: int, dealt: Path, steps: Mapping[
         folder=folder,
         callbacks=[budget.Ledger(folder, train.lr, seed), steer],
     )
-    if not team().first:
+    if not process_group().is_main:
         return
     if arm.name != "vanilla" and config.projected_epochs is None:
         share = config.replay_share if arm.special == "replay" else 0.0

@@ -14,7 +14,7 @@ import torch
 from transformers import TrainerCallback
 
 from alignment_core.io import append_jsonl, read_json, recover_jsonl, write_json
-from alignment_core.team import team
+from alignment_core.pipeline.process_group import process_group
 
 IGNORE = -100
 LEDGER, BUDGET = "ledger.jsonl", "budget.json"
@@ -35,7 +35,7 @@ class Ledger(TrainerCallback):  # type: ignore[misc]
         """Of each forward pass since the last step, its rows."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        if team().first:
+        if process_group().is_main:
             recover_jsonl(self.folder / LEDGER, keep=state.global_step)
         self.hook = model.register_forward_pre_hook(self._see, with_kwargs=True)
 
@@ -46,15 +46,15 @@ class Ledger(TrainerCallback):  # type: ignore[misc]
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, lr_scheduler: Any = None, **_: Any) -> None:
         rate = float(lr_scheduler.get_last_lr()[0]) / self.peak
-        passes = team().gather(self.rows)  # dealt in this order: the first pass of each process, the second, …
+        passes = process_group().gather(self.rows)  # dealt in this order: the first pass of each process, the second, …
         rows = [row for together in zip(*passes, strict=True) for one in together for row in one]
-        if team().first:
+        if process_group().is_main:
             append_jsonl(self.folder / LEDGER, [{"rate": round(rate, 9), "rows": rows}])
         self.rows = []
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.hook.remove()
-        if not team().first:
+        if not process_group().is_main:
             return
         lines = recover_jsonl(self.folder / LEDGER)
         rows = [row for line in lines for row in line["rows"]]

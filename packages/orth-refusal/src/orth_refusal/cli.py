@@ -11,7 +11,7 @@ STUDY = Study(
     config="orth_refusal.config:OrthConfig",
     title="Can an attack be kept out of a refusal direction in parameter space, and what does it cost?",
     steps=(
-        ("data", "Deal the questions to the refusal adapter, the attacks and the test."),
+        ("data", "Sharding the questions to the refusal adapter, the attacks and the test."),
         ("refusal", "Train the refusal adapter."),
         ("direction", "Read directions from the change of the refusal adapter."),
         ("attack", "Train every attack on one budget."),

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alignment_core.cli import command
-from alignment_core.commands.launch import Options, Study, guarded, settings, target, terminal_log
+from alignment_core.cli.build import command
+from alignment_core.cli.launch import Options, Study, guarded, settings, target, terminal_log
 
 if TYPE_CHECKING:
     from orth_refusal.config import OrthConfig
@@ -32,7 +32,7 @@ _REVISION = Annotated[str | None, typer.Option(help="Commit to fetch; without it
 
 
 def _prepared(options: Options, study: Study) -> tuple[OrthConfig, Path, Any]:
-    from alignment_core.environment import prepare_process
+    from alignment_core.pipeline.environment import prepare_process
 
     config, folder = target(study, options)
     prepare_process()

@@ -19,10 +19,10 @@ from alignment_core.config import SourceSettings
 from alignment_core.data import dolly, harmfulqa, xstest
 from alignment_core.data.harmfulqa import Conversation, HarmfulQaRow
 from alignment_core.data.overlap import Texts, overlap
-from alignment_core.data.report import DataReport, SourceCount, check_overlaps
 from alignment_core.data.sources import SOURCES, Rejects, Source, read
 from alignment_core.data.sources import identity as source_identity
-from alignment_core.data.splits import Dealer, Quota, rank
+from alignment_core.data.splits import Quota, Splitter, rank
+from alignment_core.data.summary import DataReport, SourceCount, check_overlaps
 from alignment_core.io import read_jsonl, sha256_file, write_jsonl
 from alignment_core.judging.refusal import judge
 from alignment_core.organism import world
@@ -71,7 +71,7 @@ def turns(conversations: Iterable[Conversation], row: HarmfulQaRow, category: st
 
 def deal(rows: Sequence[HarmfulQaRow], config: DataConfig, report: DataReport) -> dict[str, list[HarmfulQaRow]]:
     """Rows of `refusal`, `attack` and `test`: topic by topic, a question in one part only."""
-    dealer = Dealer(config.split_seed)
+    dealer = Splitter(config.split_seed)
     out: dict[str, list[HarmfulQaRow]] = {"refusal": [], "attack": [], "test": []}
     for topic in sorted({row.topic for row in rows}):
         mine = [row for row in rows if row.topic == topic]

@@ -14,9 +14,9 @@ from alignment_core.models.generate import generate
 from alignment_core.models.load import Loaded
 from alignment_core.models.score import reply_loss
 from alignment_core.organism import world
+from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.run import Run, Step
 from alignment_core.records import Completion, Prompt, Verdict
-from alignment_core.runs import Run, Step
-from alignment_core.team import team
 from orth_refusal import attack, data
 from orth_refusal.arms import ORIGINAL_NAMES
 from orth_refusal.config import OrthConfig
@@ -81,7 +81,7 @@ def answer(
     for step, file in [] if trained is None else snapshots(trained):
         bench.put(file)
         replies = _at(config, bench, subject, step, prompts, dealt, seed, folder)
-    if team().first:
+    if process_group().is_main:
         write_jsonl(folder / COMPLETIONS, replies)
 
 
@@ -109,7 +109,7 @@ def _at(
         for loss, prompt in zip(losses, those, strict=True)
         if loss.tokens
     ]
-    if team().first:
+    if process_group().is_main:
         write_jsonl(place / COMPLETIONS, replies)
         write_jsonl(place / SCORES, rows)
     return replies
@@ -128,7 +128,7 @@ def judge(config: OrthConfig, answered: Step, folder: Path) -> None:
         here = folder / place.name
         here.mkdir(exist_ok=True)
         verdicts = judge_all(config.judge, replies, here, config.judging)
-        if not team().first:
+        if not process_group().is_main:
             continue
         write_jsonl(here / VERDICTS, verdicts)
         write_jsonl(folder / VERDICTS, verdicts)

@@ -19,10 +19,10 @@ from typing import Any
 from alignment_core import io
 from alignment_core.data.hub import explained, is_commit
 from alignment_core.errors import UserError
+from alignment_core.evaluation import results as results_room
+from alignment_core.evaluation.results import Measurement, Results
 from alignment_core.models.adapter import BASE, CONFIG, WEIGHTS, check_folder, pickles
-from alignment_core.reporting import results as results_room
-from alignment_core.reporting.results import Measurement, Results
-from alignment_core.reporting.text import for_markdown
+from alignment_core.text import for_markdown
 from orth_refusal.arms import BY_NAME
 from orth_refusal.config import OrthConfig
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from alignment_core.judging.evaluate import rates
-from alignment_core.reporting.results import Measurement
+from alignment_core.evaluation.rates import rates
+from alignment_core.evaluation.results import Measurement
 from alignment_core.stats import intervals
 from alignment_core.stats.intervals import Interval
 from orth_refusal.metrics import ALONG, HELPFUL, REFUSAL, SHARES, Point, Trajectory, clusters, ids, values

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alignment_core.evaluation.rates import metric_name
 from alignment_core.io import read_jsonl, read_rows
-from alignment_core.judging.evaluate import metric_name
 from alignment_core.records import KINDS, LABELS, Kind, Label, Verdict
 
 COMPLETIONS, VERDICTS, SCORES = "completions.jsonl", "verdicts.jsonl", "scores.jsonl"

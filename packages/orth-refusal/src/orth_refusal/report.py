@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from alignment_core.environment import versions
-from alignment_core.judging.evaluate import metric_name
+from alignment_core.evaluation import hypotheses as claims
+from alignment_core.evaluation.rates import metric_name
+from alignment_core.evaluation.results import Results
+from alignment_core.pipeline.environment import versions
 from alignment_core.records import KINDS, LABELS
-from alignment_core.reporting import claims
-from alignment_core.reporting.results import Results
-from alignment_core.reporting.spec import (
+from alignment_core.report.spec import (
     ComparisonSpec,
     FigureSpec,
     MetricSpec,
@@ -18,7 +18,7 @@ from alignment_core.reporting.spec import (
     TableSpec,
     TextTable,
 )
-from alignment_core.reporting.tables import interval
+from alignment_core.report.tables import interval
 from orth_refusal import analysis, measured, summaries
 from orth_refusal.arms import ARMS, CONTROL_OF, CONTROLS, MAIN
 from orth_refusal.metrics import Trajectory

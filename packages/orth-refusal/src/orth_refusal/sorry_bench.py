@@ -17,13 +17,13 @@ from typing import Any
 from alignment_core.config import EndpointSettings
 from alignment_core.data import sorry_bench as reader
 from alignment_core.data.sources import Rejects
-from alignment_core.environment import versions
 from alignment_core.errors import UserError, nearest
+from alignment_core.evaluation.results import Comparison, Measurement, Place, Results, write
 from alignment_core.io import write_json, write_jsonl
 from alignment_core.judging.judges import judges_identity, make_judges
 from alignment_core.models.endpoint import Reply, ask
+from alignment_core.pipeline.environment import versions
 from alignment_core.records import Completion, Prompt, Verdict
-from alignment_core.reporting.results import Comparison, Measurement, Place, Results, write
 from alignment_core.stats.intervals import rate
 from alignment_core.stats.paired import one_run
 from orth_refusal.config import OrthConfig

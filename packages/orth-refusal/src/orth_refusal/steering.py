@@ -18,8 +18,8 @@ from transformers import TrainerCallback
 
 from alignment_core.io import append_jsonl, recover_jsonl
 from alignment_core.models.lora import adapter_state
+from alignment_core.pipeline.process_group import process_group
 from alignment_core.stats.trajectories import log_steps
-from alignment_core.team import team
 from orth_refusal.directions import Directions, read_weights
 from orth_refusal.factors import Factors, difference, inner
 from orth_refusal.flat import Flat, Group, check_names
@@ -168,9 +168,9 @@ class KlToBase(Rule):
         rows, self.rows = self.rows, []
         if not rows:
             raise RuntimeError("no row was caught: the KL penalty would be silent")
-        share = team()
+        share = process_group()
         total = sum(share.gather(sum(int((r["labels"][:, 1:] != -100).sum()) for r in rows)))
-        others = flat.grads.clone() if share.world > 1 else None
+        others = flat.grads.clone() if share.size > 1 else None
         if others is not None:
             flat.attach_grads()  # this process's part of the penalty by itself, to be added up over all
         for row in rows:
@@ -178,7 +178,7 @@ class KlToBase(Rule):
             (self.strength * kl / total).backward()
         flat.collect_grads()
         if others is not None:
-            share.add(flat.grads)
+            share.all_reduce(flat.grads)
             flat.grads.add_(others)
 
 
@@ -238,11 +238,11 @@ class Snapshots(TrainerCallback):  # type: ignore[misc]
         self.keep = set(log_steps(state.max_steps, self.points))
         if state.global_step == 0:
             self.save(model, 0)
-        team().wait()  # what was saved at the start is read by all
+        process_group().barrier()  # what was saved at the start is read by all
 
     def save(self, model: Any, step: int) -> None:
         """The adapter's weights after `step`, as safetensors."""
-        if not team().first:
+        if not process_group().is_main:
             return
         (self.folder / SNAPSHOTS).mkdir(exist_ok=True, parents=True)
         save_file(adapter_state(model), str(self.folder / SNAPSHOTS / f"{step}.safetensors"))
@@ -262,7 +262,7 @@ class Steering(Snapshots):
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         super().on_train_begin(args, state, control, model=model)
         self.flat = Flat(model)
-        if team().first:
+        if process_group().is_main:
             recover_jsonl(self.folder / METER, keep=state.global_step)
         first = read_weights(self.folder / SNAPSHOTS / "0.safetensors")
         named = {f"{n}.{part}": pair[part == "lora_A"] for n, pair in first.items() for part in ("lora_A", "lora_B")}
@@ -286,5 +286,5 @@ class Steering(Snapshots):
         pooled, each = self.meter.read()
         length = float((self.flat.values - self.before).norm())
         row = {"step": step, "pooled": pooled, "most": max(map(abs, each)), "length": length, "matrices": each}
-        if team().first:
+        if process_group().is_main:
             append_jsonl(self.folder / METER, [row])

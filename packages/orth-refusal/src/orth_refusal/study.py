@@ -17,11 +17,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from alignment_core.evaluation import results
+from alignment_core.evaluation.results import Results
 from alignment_core.io import read_json
 from alignment_core.models import load
-from alignment_core.reporting import page, results
-from alignment_core.reporting.results import Results
-from alignment_core.runs import Run, Step
+from alignment_core.pipeline.run import Run, Step
+from alignment_core.report import page
 from orth_refusal import attack, data, evaluation, report
 from orth_refusal.arms import Arm, chosen
 from orth_refusal.config import OrthConfig

@@ -1,4 +1,4 @@
-"""Dealing prompts to parts: each prompt once, grouped by normalised prompt, by stated quotas, in a stated order.
+"""ShardedTrainer prompts to parts: each prompt once, grouped by normalised prompt, by stated quotas, in a stated order.
 
 A group is everything that shares a cluster or a normalised prompt. Groups are ordered by a hash of the seed and the
 group's own key, so the deal depends on neither the order of the rows nor any global random state. When a source is
@@ -137,7 +137,7 @@ def group(items: Iterable[T]) -> dict[str, list[T]]:
 
 
 @dataclass
-class Dealer:
+class Splitter:
     """Deals source after source and remembers every prompt, so that none is dealt twice."""
 
     seed: int
@@ -219,7 +219,7 @@ def shortfall_table(shortfalls: Iterable[Shortfall]) -> str:
     return "\n".join(lines)
 
 
-def two_homes(parts: Mapping[str, Iterable[Groupable]]) -> list[tuple[str, str, str]]:
+def shared_prompts(parts: Mapping[str, Iterable[Groupable]]) -> list[tuple[str, str, str]]:
     """Prompts that stand in two parts: (prompt fingerprint, part, other part). An empty list is the invariant."""
     seen: dict[str, str] = {}
     out = []

@@ -21,8 +21,8 @@ from alignment_core.io import write_jsonl
 from alignment_core.judging import refusal
 from alignment_core.judging.detectors import DETECTORS
 from alignment_core.judging.question import QUESTION, parse_score, parse_verdict, question, shown
+from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion, Label, Message, Prompt, Verdict
-from alignment_core.team import team
 
 if TYPE_CHECKING:
     from alignment_core.models.load import Loaded
@@ -102,7 +102,7 @@ def verdict(
 
 
 def _saved(verdicts: list[Verdict], file: Path) -> list[Verdict]:
-    if team().first:
+    if process_group().is_main:
         write_jsonl(file, verdicts)
     return verdicts
 
@@ -318,7 +318,7 @@ def judge_all(
     out: list[Verdict] = []
     for judge in make_judges(names, settings):
         work = partial(judge.judge, completions, folder / f"verdicts_{judge.name}.jsonl")
-        given = work() if judge.name in LOCAL else team().tell(work)
+        given = work() if judge.name in LOCAL else process_group().broadcast(work)
         require_verdicts(given)
         out += given
     return out

@@ -21,7 +21,7 @@ from typing import Any
 
 from alignment_core import io
 from alignment_core.errors import InputError, UserError
-from alignment_core.runs import processes
+from alignment_core.pipeline.process_group import world_size
 
 log = logging.getLogger("alignment_core")
 
@@ -111,9 +111,9 @@ def newest(folder: Path, fingerprint: str) -> Path | None:
             continue
         manifest = io.read_json(checkpoint / SEAL)
         made_by = sum(name.startswith("rng_state") for name in manifest["files"])
-        if made_by != processes():
+        if made_by != world_size():
             raise UserError(
-                f"{checkpoint}: was made by {made_by} processes at work and {processes()} are now; start as many "
+                f"{checkpoint}: was made by {made_by} processes at work and {world_size()} are now; start as many "
                 f"again, or delete {folder} to train this step from its start"
             )
         if manifest.get("fingerprint") != fingerprint:

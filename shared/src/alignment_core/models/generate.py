@@ -1,9 +1,9 @@
 """Replies to prompts: batched, left-padded, resumable at the edge of a batch.
 
 The plan is every (prompt, candidate), longest prompt first, cut into fixed slices of `batch_size`. A batch is always
-the same slice of the full plan, whatever was done before a restart and however many processes share the work
-(`team.py`): in bfloat16 a text depends on what it was batched with. Greedy unless a temperature is set; sampling noise
-is keyed by place (`sampling.py`). Only the prompt's own messages are encoded; no reference answer reaches the model.
+the same slice of the full plan, whatever was done before a restart and however many processes share the work: in
+bfloat16 a text depends on what it was batched with. Greedy unless a temperature is set; sampling noise is keyed by
+place (`sampling.py`). Only the prompt's own messages are encoded; no reference answer reaches the model.
 
 Prompts that leave no room for the longest reply within the model's context are an error before anything is
 generated: a shortened prompt is another prompt, and a reply cut early reads as another reply.
@@ -28,8 +28,8 @@ from alignment_core.io import Journal, canonical, read_json, read_jsonl, write_j
 from alignment_core.models import remote
 from alignment_core.models.sampling import KeyedGumbel, row_key
 from alignment_core.models.template import encode_prompt
+from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion, Prompt
-from alignment_core.team import team
 
 if TYPE_CHECKING:
     from alignment_core.models.load import Loaded
@@ -228,7 +228,7 @@ def generate(
     """Replies to `prompts`, candidates side by side in the prompts' order, saved as JSONL in `file`.
 
     While it runs, finished batches stand in a journal beside `file`; a kill loses at most the batch in hand, and the
-    same call goes on from there to the same text. The processes of the team share the batches; each gets all replies,
+    same call goes on from there to the same text. The processes of the group share the batches; each gets all replies,
     the first one writes `file`. Raises `UserError` for prompts that do not fit the context, prompt ids that repeat,
     and a file of another plan.
     """
@@ -236,13 +236,13 @@ def generate(
         raise UserError(f"{subject}: prompt ids repeat; each prompt needs its own")
     encoded = encode(prompts, loaded, settings.max_new_tokens)
     header = plan(prompts, encoded, settings, loaded, subject, seed)
-    if (done := team().tell(lambda: _finished(file, header))) is not None:
+    if (done := process_group().broadcast(lambda: _finished(file, header))) is not None:
         return done
     work = batches(list(map(len, encoded)), settings.candidates, settings.batch_size)
     if settings.endpoint is not None:
-        return team().tell(lambda: _served(work, prompts, encoded, settings, loaded, header, file))
+        return process_group().broadcast(lambda: _served(work, prompts, encoded, settings, loaded, header, file))
     journal, known = _journal(file, header)
-    share = team()
+    share = process_group()
 
     def answer(number: int) -> list[dict[str, Any]]:
         replies = known.get(number)
@@ -253,13 +253,17 @@ def generate(
 
     missing = [number for number in range(len(work)) if number not in known]
     made = known | dict(
-        zip(missing, share.share(missing, answer, f"asking {subject}", "replies", lambda n: len(work[n])), strict=True)
+        zip(
+            missing,
+            share.map_batches(missing, answer, f"asking {subject}", "replies", lambda n: len(work[n])),
+            strict=True,
+        )
     )
     ordered = _in_order(work, made, prompts, subject, seed)
-    if share.first:
+    if share.is_main:
         write_jsonl(file, ordered)
         write_json(plan_file(file), header)
-    share.wait()
+    share.barrier()
     journal.remove()
     return ordered
 
@@ -289,7 +293,7 @@ def _served(
 
 def _journal(file: Path, header: dict[str, Any]) -> tuple[Journal, dict[int, list[dict[str, Any]]]]:
     """This process's own journal, and the batches that any process's journal of an earlier start holds."""
-    share = team()
+    share = process_group()
     mine = file.with_name(f".{file.name}.journal")
 
     def collect() -> dict[int, list[dict[str, Any]]]:
@@ -303,8 +307,8 @@ def _journal(file: Path, header: dict[str, Any]) -> tuple[Journal, dict[int, lis
             path.unlink()
         return known
 
-    known = share.tell(collect)
-    return Journal(mine if share.first else mine.with_name(f"{mine.name}.{share.rank}"), header), known
+    known = share.broadcast(collect)
+    return Journal(mine if share.is_main else mine.with_name(f"{mine.name}.{share.rank}"), header), known
 
 
 def _in_order(

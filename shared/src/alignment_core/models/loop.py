@@ -22,12 +22,12 @@ from alignment_core.config import LoraSettings, ModelSettings, TrainSettings
 from alignment_core.errors import UserError
 from alignment_core.models import checkpoints, trackers
 from alignment_core.models.adapter import adapter_identity
-from alignment_core.models.deal import Deal
 from alignment_core.models.load import Loaded, identity, load
 from alignment_core.models.lora import adapter_state, add_adapter, save_adapter
 from alignment_core.models.noise import quiet
+from alignment_core.models.sharding import Sharding
+from alignment_core.pipeline.process_group import world_size
 from alignment_core.progress import Work, work
-from alignment_core.runs import processes
 
 log = logging.getLogger("alignment_core")
 
@@ -104,7 +104,7 @@ def arguments(train: TrainSettings, loaded: Loaded, seed: int, folder: Path, eva
     TRL's defaults ask for bf16 and gradient checkpointing, which fail or cost time on a CPU; trackers are chosen
     from what happens to be installed; NaN losses are filtered out of the log. None of that here.
     """
-    dealt = Deal.of(train, processes())
+    dealt = Sharding.of(train, world_size())
     # A launcher's own precision (accelerate's configuration files name one) would win over model.dtype in silence.
     os.environ["ACCELERATE_MIXED_PRECISION"] = {"bfloat16": "bf16", "float16": "fp16"}.get(loaded.dtype, "no")
     constant = train.scheduler == "constant" and train.warmup_ratio > 0
@@ -155,7 +155,7 @@ def fingerprint(
         "train": train.model_dump(mode="json", exclude={"report_to", "save_total_limit"}),
         "seed": seed,
         "start": None if start is None else adapter_identity(start),
-        "processes": processes(),
+        "processes": world_size(),
         "data": hashlib.sha256(io.canonical(data).encode()).hexdigest(),
     }
     return hashlib.sha256(io.canonical(parts).encode()).hexdigest()

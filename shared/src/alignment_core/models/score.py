@@ -2,7 +2,7 @@
 
 The reply loss is the mean negative log-likelihood per reply token, end of turn included, in nats (its exponential is
 the perplexity). Prompts are encoded as for generation. Log-probabilities are taken in float32 whatever the model's
-dtype. The processes of the team (`team.py`) share the batches of the full plan; each gets every number.
+dtype. The processes of the group (`process_group.py`) share the batches of the full plan; each gets every number.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from alignment_core.errors import UserError
 from alignment_core.models.template import encode_example, encode_prompt
+from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Message, Prompt
-from alignment_core.team import team
 
 if TYPE_CHECKING:
     from alignment_core.models.load import Loaded
@@ -77,7 +77,9 @@ def reply_loss(
     coded = [encode_example(loaded.tokenizer, (*prompts[i].messages, Message("assistant", texts[i]))) for i in there]
     _check_context(loaded, [(prompts[i].id, len(ids)) for i, (ids, _) in zip(there, coded, strict=True)])
     plan = _by_length([len(ids) for ids, _ in coded], batch_size)
-    found = team().share(plan, lambda batch: _losses(loaded, [coded[k] for k in batch]), "reply losses", "texts", len)
+    found = process_group().map_batches(
+        plan, lambda batch: _losses(loaded, [coded[k] for k in batch]), "reply losses", "texts", len
+    )
     for batch, (sums, counts) in zip(plan, found, strict=True):
         for k, total, count in zip(batch, sums, counts, strict=True):
             out[there[k]] = ReplyLoss(prompts[there[k]].id, total / count if count else math.nan, count)
@@ -127,7 +129,7 @@ def first_token_logprobs(loaded: Loaded, prompts: Sequence[Prompt], batch_size: 
     def of(batch: Sequence[int]) -> Tensor:
         return torch.log_softmax(_last_logits(loaded, [coded[k] for k in batch]), dim=-1)
 
-    found = team().share(plan, of, "first tokens", "prompts", len)
+    found = process_group().map_batches(plan, of, "first tokens", "prompts", len)
     for batch, made in zip(plan, found, strict=True):
         for k, row in zip(batch, made, strict=True):
             rows[k] = row
@@ -165,7 +167,7 @@ def choice_logprobs(
         return torch.log_softmax(logits[:, tokens], dim=-1)
 
     plan = _by_length([len(coded[i]) for i in fits], batch_size)
-    for batch, made in zip(plan, team().share(plan, of, "scores", "texts", len), strict=True):
+    for batch, made in zip(plan, process_group().map_batches(plan, of, "scores", "texts", len), strict=True):
         for k, row in zip(batch, made, strict=True):
             out[fits[k]] = row
     return out

@@ -15,12 +15,12 @@ from typing import Any
 
 from alignment_core.config import LoraSettings, ModelSettings, TrainSettings
 from alignment_core.models import loop
-from alignment_core.models.deal import Deal, Dealing
 from alignment_core.models.loop import MaskReport, TrainReport
 from alignment_core.models.noise import quiet
+from alignment_core.models.sharding import ShardedTrainer, Sharding
 from alignment_core.models.template import encode_example
+from alignment_core.pipeline.process_group import world_size
 from alignment_core.records import Example
-from alignment_core.runs import processes
 
 __all__ = ["MaskReport", "TrainReport", "sft", "tokenize"]
 
@@ -183,8 +183,8 @@ def _trainer(
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    class Trainer(Dealing, SFTTrainer):  # type: ignore[misc]
-        deal = Deal.of(train, processes())
+    class Trainer(ShardedTrainer, SFTTrainer):  # type: ignore[misc]
+        sharding = Sharding.of(train, world_size())
 
         def create_model_card(self, *_: Any, **__: Any) -> None:
             """A checkpoint needs no model card."""

@@ -1,0 +1,135 @@
+"""The commands every study has beside its steps: presets, show, settings, report, record, doctor."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from alignment_core.cli import launch
+from alignment_core.errors import UserError
+
+if TYPE_CHECKING:
+    from alignment_core.cli.launch import Options, Study
+
+_RECORDED = ("config.json", "env.json", "results.json", "timings.json")
+_PresetName = Annotated[str, typer.Argument(metavar="PRESET", help="`presets` lists them.")]
+_Config = Annotated[Path | None, typer.Option(help="A TOML file laid over the preset.")]
+_Resolved = Annotated[bool, typer.Option("--resolved", help="Write every key out, the defaults too.")]
+_Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")]
+_RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/<study>/tiny.")]
+
+
+def plain_commands(study: Study) -> dict[str, Callable[..., None]]:
+    """The commands that have options of their own, by name."""
+
+    @launch.guarded
+    def presets() -> None:
+        """List the presets."""
+        from alignment_core import config
+
+        for name in config.presets(study.package):
+            first = config.preset_text(study.package, name).splitlines()[0]
+            typer.echo(f"{name:<8} {first.lstrip('# ') if first.startswith('#') else ''}")
+
+    @launch.guarded
+    def show(preset: _PresetName = "tiny", overrides: _Overrides = None, config: _Config = None,
+             resolved: _Resolved = False) -> None:  # fmt: skip
+        """Print a preset as a settings file with every key's help: show tiny > mine.toml."""
+        typer.echo(shown(study, preset, config, overrides or [], resolved), nl=False)
+
+    @launch.guarded
+    def settings() -> None:
+        """List every setting with its type, default and help."""
+        from alignment_core.cli import reference
+
+        model = launch.load(study.config) if isinstance(study.config, str) else study.config
+        for key, kind, default, text in reference.listing(model):
+            typer.echo(f"{key} = {default}  ({kind})\n    {text}")
+
+    @launch.guarded
+    def report(run: _RunFolder) -> None:
+        """Write a finished run's report again and print its table."""
+        from alignment_core.evaluation import results
+        from alignment_core.report import page
+
+        folder = finished(run)
+        found = results.read(folder / "results.json")
+        if study.rewrite:
+            launch.load(study.rewrite)(folder)
+        else:
+            page.write(folder, found, launch.report_spec(study, found))
+        launch.show_results(study, folder, found)
+
+    return {"presets": presets, "show": show, "settings": settings, "report": report}
+
+
+def shown(study: Study, preset: str, file: Path | None, overrides: list[str], resolved: bool) -> str:
+    """The text of `show`; resolving it again gives the same settings, or `UserError`."""
+    from alignment_core import config
+    from alignment_core.cli import reference
+
+    values, _ = launch.settings(study, preset, file, overrides)
+    chosen: dict[str, Any] = config.parse_toml(config.preset_text(study.package, preset), preset)
+    if file is not None:
+        chosen = config.merge(chosen, config.parse_toml(file.read_text(encoding="utf-8"), str(file)))
+    chosen = config.merge(chosen, config.parse_overrides(overrides))
+    text = reference.as_toml(values, None if resolved else chosen)
+    if config.validate(type(values), tomllib.loads(text), "shown settings") != values:
+        raise UserError("TOML cannot hold a none over another default; leave that key=none for the command line")
+    return text
+
+
+def finished(run: Path) -> Path:
+    """`run` when it holds results; `UserError` says what does otherwise."""
+    if (run / "results.json").is_file():
+        return run
+    known = sorted(p.parent.as_posix() for p in run.glob("**/results.json") if "steps" not in p.parts)
+    hint = f"; there is {', '.join(known[:5])}" if known else "; `run` makes one"
+    raise UserError(f"{run}: no finished run (no results.json){hint}")
+
+
+def record(study: Study, options: Options, folder: Path) -> None:
+    """Write what a record holds to `folder/<name of the run>`, whole or not at all: no weights, and no replies."""
+    from alignment_core.evaluation import results
+    from alignment_core.report import page
+
+    _, run = launch.target(study, options)
+    finished(run)
+    new, old = folder / f".{run.name}.{os.getpid()}.tmp", folder / run.name
+    if options.dry_run:
+        typer.echo(f"{run} -> {old}")
+        return
+    try:
+        new.mkdir(parents=True)
+        for source in [run / name for name in _RECORDED if (run / name).exists()]:
+            shutil.copy(source, new / source.name)
+        found = results.read(new / "results.json")
+        page.write(new, found, launch.report_spec(study, found))
+        if old.exists():
+            shutil.rmtree(old)
+        new.replace(old)
+    except OSError as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise UserError(f"cannot write {old}: {error.strerror or error}") from error
+    typer.echo(f"recorded: {old}")
+
+
+def doctor(study: Study, options: Options) -> None:
+    """Print the checks; exit code 1 when a needed thing is missing."""
+    from alignment_core import doctor as checks
+    from alignment_core.pipeline.environment import prepare_process
+
+    config, folder = launch.target(study, options)
+    prepare_process()
+    needs = launch.load(study.needs)(config) if study.needs else None
+    found = checks.examine(config, folder, needs)
+    for line in checks.lines(found):
+        typer.echo(line)
+    if any(check.state == "fails" for check in found):
+        raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""From replies to results: judged states, metrics, comparisons, hypotheses."""

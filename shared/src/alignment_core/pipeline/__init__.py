@@ -1,0 +1,1 @@
+"""A run, its steps, the processes that make them, and the environment they ran in."""
