@@ -1,8 +1,9 @@
 """results.json: what a run found, in the same shape for every study.
 
 A `Measurement` is one figure of one subject, a `Comparison` a paired difference b - a, an `Agreement` Cohen's kappa of
-two judges, a `Hypothesis` a claim decided by a rule written before the run. `seed` None means over the seeds; `at`
-places a figure on a trajectory, category, layer, group or judge. What is undefined is null: NaN and infinities become
+two judges, a `Hypothesis` a claim decided by a rule written before the run. `seed` None means over the seeds; `base`
+names the base checkpoint, None over all of the run's; `at` places a figure on a trajectory, category, layer, group or
+judge. What is undefined is null: NaN and infinities become
 None on the way in, and are never written.
 """
 
@@ -12,14 +13,19 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from alignment_core import io
 from alignment_core.errors import InputError, UserError, nearest
 
+if TYPE_CHECKING:
+    from alignment_core.stats.result import PairedResult
+
 Place = str | int | float | None
+Decision = Literal["supported", "contradicted", "inconclusive", "not tested"]
+"""What a run says of a hypothesis."""
 
 
 def _plain(value: Any) -> Any:
@@ -66,6 +72,7 @@ class Measurement(_Shape):
     metric: str
     subject: str
     seed: Seed = None
+    base: str | None = None
     at: dict[str, Place] = {}
     value: Number
     low: Number = None
@@ -116,22 +123,28 @@ class Measurement(_Shape):
 
 
 class Comparison(_Shape):
-    """A paired difference b - a of one metric."""
+    """A paired difference b - a of one metric.
+
+    `p` is that of `test`, of no difference. Where the comparison decides a hypothesis, `decision` names the
+    hypothesis, and `decision_p` is the p of `decision_test` (against the margin where the rule has one), adjusted over
+    the family in `p_adjusted`.
+    """
 
     metric: str
     a: str
     b: str
     seed: Seed = None
+    base: str | None = None
     at: dict[str, Place] = {}
     role: Literal["primary", "control", "exploratory"] = "exploratory"
-    family: str | None = None
-    """The family over which `p_adjusted` is adjusted (Holm); None outside every family."""
     difference: Number
     low: Number = None
     high: Number = None
-    p: Number = None
-    p_adjusted: Number = None
     method: str
+    """How the interval was made."""
+    p: Number = None
+    test: str | None = None
+    """Name of the test that `p` is of; None where there is no p."""
     estimand: str
     """What the difference is about: `these checkpoints` or `over runs`."""
     n_prompts: Count = None
@@ -139,9 +152,15 @@ class Comparison(_Shape):
     n_seeds: Count = None
     df: Number = None
     effect: Number = None
-    margin: Number = None
     detectable: Number = None
     """Smallest difference this n could have shown."""
+    decision: str | None = None
+    decision_test: str | None = None
+    decision_p: Number = None
+    p_adjusted: Number = None
+    family: str | None = None
+    """The family over which `p_adjusted` is adjusted (Holm); None outside every family."""
+    margin: Number = None
 
     @classmethod
     def of(
@@ -149,32 +168,25 @@ class Comparison(_Shape):
         metric: str,
         a: str,
         b: str,
-        result: Any,
+        result: PairedResult,
         *,
         seed: int | None = None,
         at: Mapping[str, Place] | None = None,
         role: Literal["primary", "control", "exploratory"] = "exploratory",
-        family: str | None = None,
-        p_adjusted: float | None = None,
-        margin: float | None = None,
     ) -> Self:
-        """From a `stats.paired.PairedResult`, whose difference must be b - a."""
-        taken = ("difference", "low", "high", "p", "method", "estimand", "n_prompts", "n_clusters", "n_seeds", "df")
-        values = {name: getattr(result, name) for name in (*taken, "effect", "detectable")}
-        place = {"seed": seed, "at": dict(at or {}), "role": role, "family": family}
-        return cls(metric=metric, a=a, b=b, **place, p_adjusted=p_adjusted, margin=margin, **values)
+        """From a paired result, whose difference must be b - a."""
+        taken = ("difference", "low", "high", "method", "p", "test", "estimand", "n_prompts", "n_clusters", "n_seeds")
+        values = {name: getattr(result, name) for name in (*taken, "df", "effect", "detectable")}
+        return cls(metric=metric, a=a, b=b, seed=seed, at=dict(at or {}), role=role, **values)
 
     @property
     def significant(self) -> bool | None:
-        """At .05, after adjustment where there is one; by the interval where there is no p; None if undefined.
-
-        With a margin the test is the one against the margin (equivalence, non-inferiority), which only the adjusted
-        p tells: None without it.
-        """
-        p = self.p if self.p_adjusted is None and self.margin is None else self.p_adjusted
+        """At .05: by the decision's adjusted p where the comparison decides a hypothesis, else by p, else by the
+        interval; None if undefined."""
+        p = self.p if self.decision is None else self.p_adjusted
         if p is not None:
             return p < 0.05
-        if self.low is None or self.high is None or self.margin is not None:
+        if self.low is None or self.high is None or self.margin is not None or self.low == self.high:
             return None
         return self.low > 0 or self.high < 0
 
@@ -201,7 +213,7 @@ class Hypothesis(_Shape):
     name: str
     claim: str
     rule: str
-    verdict: Literal["supported", "rejected", "undecided"]
+    verdict: Decision
     because: str
 
 
@@ -211,6 +223,8 @@ class Results(_Shape):
     study: str
     preset: str
     seeds: tuple[int, ...]
+    condition: str = ""
+    """Under which condition the figures were measured, in a phrase; a headline repeats it."""
     versions: dict[str, str] = {}
     hypotheses_sha256: str | None = None
     measurements: tuple[Measurement, ...] = ()

@@ -60,6 +60,19 @@ class PairedResult:
     undecided: bool = False
     warnings: tuple[str, ...] = ()
 
+    @property
+    def test(self) -> str | None:
+        """Name of the two-sided test of no difference that `p` is of; None where p is undefined."""
+        if math.isnan(self.p):
+            return None
+        exact = self.method.startswith("mcnemar") or self.method.endswith("tango")
+        return "exact McNemar" if exact else f"two-sided t, {self.method}"
+
+    @property
+    def width(self) -> float:
+        """Of the 95% interval; an interval of width zero supports nothing."""
+        return self.high - self.low
+
 
 def mcnemar_exact(b: int, c: int) -> float:
     """Two-sided exact McNemar p from the discordant counts: (1, 6) gives .125, (0, 0) gives 1."""
@@ -102,9 +115,10 @@ def t_fields(
 
 
 def no_spread_fields(value: float, method: str, level: float, degenerate: Floats | None) -> dict[str, Any]:
-    same = {"df": None, "se": 0.0, "p": 1.0 if value == 0 else 0.0}
+    same = {"df": None, "se": 0.0}
     if degenerate is None:
-        edge = {"low": value, "high": value, "low90": value, "high90": value, "detectable": None}
+        # Nothing varies, so nothing says how much the difference could have been otherwise: no p.
+        edge = {"low": value, "high": value, "low90": value, "high90": value, "detectable": None, "p": math.nan}
         return {**same, **edge, "method": f"{method}; no spread"}
     g = len(degenerate)
     b, c = float(np.maximum(degenerate, 0).sum()), float(np.maximum(-degenerate, 0).sum())
