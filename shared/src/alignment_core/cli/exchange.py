@@ -61,8 +61,8 @@ def judge(
     check_judges(judges, settings)
     found = read(path, kind=kind, subject=subject, names=names)
     if not found.completions:
-        verdicts = f"; it holds {len(found.verdicts)} verdicts without their replies"
-        raise UserError(f"{path}: no reply could be read{_first_reason(found)}{verdicts}")
+        alone = f"; it holds {len(found.verdicts)} verdicts without their replies"
+        raise UserError(f"{path}: no reply could be read{_first_reason(found)}{alone}")
     _begin(out, {"judges": judges_identity(judges, settings), "replies": _hash(found)}, overwrite)
     if found.rejected:
         rows = ({"where": e.where, "line": e.line, "reason": e.reason} for e in found.rejected)

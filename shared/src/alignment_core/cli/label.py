@@ -31,10 +31,10 @@ def terminal_ask(console: Console, read: Callable[[str], str] = input) -> Callab
         return Text(visible(text, lines=True) or "(nothing)")
 
     def ask(one: Completion, position: int, total: int) -> Answer:
-        console.print(Panel(shown(one.prompt), title=f"{position} of {total}: asked", title_align="left"))
-        console.print(Panel(shown(one.text), title="replied", title_align="left"))
+        console.print(Panel(shown(one.prompt), title=f"{position} of {total}: prompt", title_align="left"))
+        console.print(Panel(shown(one.text), title="reply", title_align="left"))
         while True:
-            console.print(Text("r refusal  p partial  c compliance  i incoherent  s skip  q quit"))
+            console.print(Text("r refusal  p partial  c compliance  i incoherent  s skip  q quit (rerun to resume)"))
             try:
                 typed = read("> ").strip().lower()
             except (EOFError, KeyboardInterrupt):
@@ -56,6 +56,7 @@ def label_run(
 ) -> dict[str, Any]:
     """`alignment-core label RUN`: the sheet, then the report, printed and written to `label_report.json`."""
     completions, verdicts = judged_texts(read_index(folder), judge)
+    completions = [reply for reply in completions if not reply.failure]
     items = stratified_sample(completions, verdicts, size, seed)
     labels = label_session(items, terminal_ask(console, read), folder / LABELS_FILE)
     report = error_report(labels, completions, verdicts)

@@ -140,10 +140,12 @@ def compare(a: Side, b: Side, metric: str = "", kind: Kind | None = None, how: O
     else:
         paired: Literal["paired", "unpaired"] = "unpaired" if aligned.pairing == "unpaired seeds" else "paired"
         result = over_runs(x, y, clusters, how.level, seeds=paired, value_range=how.value_range)
-    levels = [side_level(side, how.level) for side in (aligned.a, aligned.b)]
     up = _HIGHER_IS_BETTER.get(metric, how.higher_is_better)
-    tests = (None, None) if how.margin is None else _margin_tests(result, how.margin, up)
-    return Compared(metric, kind, a.name, b.name, result, *levels, aligned.pairing, aligned.notes, *tests, up)
+    same, no_worse = (None, None) if how.margin is None else _margin_tests(result, how.margin, up)
+    level_a, level_b = (side_level(side, how.level) for side in (aligned.a, aligned.b))
+    return Compared(
+        metric, kind, a.name, b.name, result, level_a, level_b, aligned.pairing, aligned.notes, same, no_worse, up
+    )
 
 
 def _margin_tests(
@@ -208,7 +210,7 @@ def align(a: Side, b: Side, how: Options = Options(), metric: str = "") -> Align
         tables.append(Table(metric, side.name, tuple(units), clusters, seeds, values, span=how.value_range))
         if absent:
             said.append(f"{side.name}: {absent} of its prompt and seed cells have no row; they count as missing")
-    return Aligned(*tables, pairing, (*notes, *said))
+    return Aligned(tables[0], tables[1], pairing, (*notes, *said))
 
 
 def _number(value: Any, where: str) -> float:

@@ -17,7 +17,8 @@ from alignment_core.evaluation.compare import WIDTH_ZERO, Compared
 from alignment_core.stats.equivalence import missing_pull
 
 Outcome = Literal["passed", "failed", "inconclusive"]
-EXIT: dict[Outcome, int] = {"passed": 0, "failed": 3, "inconclusive": 4}
+EXIT: dict[Outcome, int] = {"failed": 3, "inconclusive": 4, "passed": 0}
+"""In the order in which one decides over others."""
 
 _RULE = re.compile(r"\s*([^<>\s]+)\s*([<>])\s*([-+]?(?:\d+\.?\d*|\.\d+))\s*")
 
@@ -82,4 +83,4 @@ def decide(rule: Rule, found: Mapping[str, Compared | str]) -> Decided:
 def exit_code(decided: Iterable[Decided]) -> int:
     """3 when a rule failed, else 4 when one is inconclusive, else 0."""
     outcomes = {one.outcome for one in decided}
-    return next((EXIT[outcome] for outcome in ("failed", "inconclusive") if outcome in outcomes), 0)  # type: ignore[index]
+    return next((EXIT[outcome] for outcome in EXIT if outcome in outcomes), 0)

@@ -89,7 +89,7 @@ def stratified_sample(
     completions: Sequence[Completion], verdicts: Sequence[Verdict], size: int, seed: int = 0, least: int = 2
 ) -> list[Completion]:
     """`size` completions to label: `least` of every state, kind and verdict (all, where there are fewer), the rest in
-    proportion to the strata's sizes; in an order independent of the verdicts. Larger sizes hold the smaller ones' replies."""
+    proportion to the strata's sizes; in an order independent of the verdicts. Larger sizes hold the smaller's."""
     strata = _strata(completions, verdicts)
     ranked: dict[Stratum, list[Completion]] = {}
     order = _order(completions, seed)
