@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alignment_core.cli.launch import installed, report_spec
+from alignment_core.cli.study import installed, report_spec
 from alignment_core.evaluation import results
 from alignment_core.report import page, tables
 from alignment_core.text import for_html

@@ -170,7 +170,7 @@ def _logged(t: str, folder: Path) -> tuple[str, str]:
 def _said(t: str, folder: Path, run: Path) -> str:
     """What commands print: an error, a comparison, a report's place."""
     from alignment_core.cli import main
-    from alignment_core.cli.launch import guarded
+    from alignment_core.cli.guard import guarded
     from alignment_core.errors import UserError
 
     def fail() -> None:
@@ -373,7 +373,7 @@ def check(made: Outputs, plain: Outputs) -> list[str]:
 
 def of_studies(t: str, folder: Path) -> Outputs:
     """The four studies' own reports of their records, with the text in place of every category, judge and word."""
-    from alignment_core.cli.launch import installed, report_spec
+    from alignment_core.cli.study import installed, report_spec
 
     out: Outputs = {}
     for path in sorted(ROOT.glob("studies/*/results/*/results.json")):
