@@ -442,8 +442,8 @@ def test_several_replies_a_prompt_are_counted_as_replies() -> None:
     assert "n = replies unless stated" in text  # the figures count 20
     other = found().comparisons[0].model_copy(update={"n_prompts": 10})
     unknown = found().model_copy(update={"comparisons": (other,)})
-    assert "and 20 replies to harmful prompts." in summary.basis(unknown, spec(), {})
-    assert "and 20 harmful prompts." in summary.basis(found(), spec(), {})
+    assert "and 20 replies to harmful prompts." in summary.basis(unknown, {}, summary.asked(unknown, spec()))
+    assert "and 20 harmful prompts." in summary.basis(found(), {}, summary.asked(found(), spec()))
 
 
 def test_the_condition_stands_under_the_headline_and_verdicts_in_their_own_words() -> None:

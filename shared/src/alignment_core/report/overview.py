@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from alignment_core import io
@@ -37,6 +39,27 @@ class OverviewRun:
         """Its verdict in one sentence."""
         return summary.headline(self.results, self.spec)
 
+    @property
+    def basis(self) -> str:
+        """What the verdict is based on."""
+        return summary.basis(self.results, self._config, summary.asked(self.results, self.spec))
+
+    @property
+    def command(self) -> str:
+        """The command line that makes it again."""
+        return reproduce.command(self.results, self.spec, self._config)
+
+    @cached_property
+    def _config(self) -> Mapping[str, Any]:
+        return page.About.of(self.folder).config
+
+    def picture(self, prefix: str) -> page.Picture | None:
+        """Its first figure, ids under `prefix`; None where there is none."""
+        for wanted in self.spec.figures[:1]:
+            drawn = figures.draw(self.results, self.spec, wanted)
+            return page.picture({wanted.name: drawn}, wanted, self.results, prefix) if drawn is not None else None
+        return None
+
     def href(self, at: Path | None) -> str:
         """Its own report as a link from `at`; empty where it has none."""
         report = self.folder / "report.html"
@@ -45,22 +68,11 @@ class OverviewRun:
 
 
 @dataclass(frozen=True)
-class Card:
-    """A run among those of its study."""
-
-    run: OverviewRun
-    href: str
-    basis: str
-    picture: page.Picture | None
-    command: str
-
-
-@dataclass(frozen=True)
 class Group:
     """The runs of one study."""
 
     study: str
-    cards: tuple[Card, ...]
+    runs: Sequence[OverviewRun]
     table: Grid | None
     """The study's first table; of several runs its first metric side by side."""
     more: tuple[Grid, ...]
@@ -89,33 +101,21 @@ def render(runs: Sequence[OverviewRun], at: Path | None = None) -> str:
     ordered = sorted(runs, key=lambda r: (r.results.study, str(r.folder)))
     studies = [(study, list(group)) for study, group in groupby(ordered, key=lambda r: r.results.study)]
     counted = f"{_count(len(runs), 'run')} of {_count(len(studies), 'study', 'studies')}"
-    groups = [_group(study, found, i, at) for i, (study, found) in enumerate(studies)]
-    return rendering.page("overview.html.j2", TITLE, counted=counted, groups=groups)
+    groups = [_group(study, found) for study, found in studies]
+    return rendering.page("overview.html.j2", TITLE, counted=counted, groups=groups, at=at)
 
 
 def _count(n: int, one: str, many: str = "") -> str:
     return f"{n} {one if n == 1 else many or one + 's'}"
 
 
-def _group(study: str, runs: Sequence[OverviewRun], place: int, at: Path | None) -> Group:
-    cards = tuple(_card(run, f"j{place}-{k}-", at) for k, run in enumerate(runs))
+def _group(study: str, runs: Sequence[OverviewRun]) -> Group:
     if len(runs) > 1:
-        first, *rest = [*_side_by_side(runs)] or [None]
-        return Group(study, cards, first, tuple(g for g in rest if g), _verdicts(runs), ())
+        grids = list(_side_by_side(runs))
+        return Group(study, runs, next(iter(grids), None), tuple(grids[1:]), _verdicts(runs), ())
     results, spec = runs[0].results, runs[0].spec
     table = tables.rates(results, spec, spec.tables[0] if spec.tables else TableSpec("Measurements"))
-    return Group(study, cards, table if table.rows else None, (), None, results.hypotheses)
-
-
-def _card(run: OverviewRun, prefix: str, at: Path | None) -> Card:
-    """A run with what it is based on, its first figure and its command."""
-    config = page.About.of(run.folder).config
-    wanted = run.spec.figures[:1]
-    drawn = {f.name: made for f in wanted if (made := figures.draw(run.results, run.spec, f)) is not None}
-    pictures = [page.picture(drawn, f, run.results, prefix) for f in wanted]
-    basis = summary.basis(run.results, run.spec, config)
-    command = reproduce.command(run.results, run.spec, config)
-    return Card(run, run.href(at), basis, next(iter(pictures), None), command)
+    return Group(study, runs, table if table.rows else None, (), None, results.hypotheses)
 
 
 def _side_by_side(runs: Sequence[OverviewRun]) -> Iterator[Grid]:

@@ -101,6 +101,7 @@ def render(
     drawn = figures.draw_all(results, spec) if drawn is None else drawn
     shown = replies.gather(completions, verdicts, spec, seed=results.seeds[0] if results.seeds else None)
     pictures = [picture(drawn, f, results) for f in spec.figures]
+    asked = summary.asked(results, spec, shown.counts)
     return rendering.page(
         "report.html.j2",
         spec.title,
@@ -109,11 +110,11 @@ def render(
         spec=spec,
         replies=shown,
         headline=summary.headline(results, spec),
-        basis=summary.basis(results, spec, about.config, shown.counts),
+        basis=summary.basis(results, about.config, asked),
         warnings=summary.warnings(results, spec),
         pictures=[p for p in pictures[:1] if p is not None],
         more_pictures=[p for p in pictures[1:] if p is not None],
-        unit=summary.unit(summary.asked(results, spec, shown.counts)),
+        unit=summary.unit(asked),
         rules=[(h.name, h.rule) for h in results.hypotheses],
         definitions=_definitions(results, spec),
         roles=differences.by_role(results, spec),
@@ -129,7 +130,7 @@ def render(
 
 def _grids(results: Results, spec: ReportSpec) -> dict[str, list[tables.Grid]]:
     """The main tables, those behind them, and those of the single seeds."""
-    main = [tables.rates(results, spec, t) for t in spec.tables if t.terminal]
+    main: list[tables.Grid | None] = [tables.rates(results, spec, t) for t in spec.tables if t.terminal]
     more: list[tables.Grid | None] = [tables.rates(results, spec, t) for t in spec.tables if not t.terminal]
     more += [tables.corrected(results, spec), *tables.other_judges(results, spec)]
     seeds = [tables.each_seed(results, spec, t) for t in spec.tables]

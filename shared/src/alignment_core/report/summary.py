@@ -42,34 +42,30 @@ def verdict_line(h: Hypothesis) -> str:
     return f"{h.name} {h.verdict}: {h.claim.rstrip('.')}. {h.because}".rstrip()
 
 
-def asked(results: Results, spec: ReportSpec, shown: Mapping[Kind, tuple[int, int]]) -> dict[Kind, Asked]:
+def asked(results: Results, spec: ReportSpec, shown: Mapping[Kind, tuple[int, int]] | None = None) -> dict[Kind, Asked]:
     """Of each kind what each state was asked. `shown`: prompts and replies, where the replies themselves are known.
 
-    From the results alone the prompts are known where a comparison is over as many prompts as the figures' n.
+    From the results alone the prompts are known where a comparison is over as many prompts as the figures' n: then
+    every prompt has one reply.
     """
-    of = {m.key: m.kind for m in spec.metrics if m.kind is not None and m.rate}
-    whole = [m for key in of for s in results.subjects if (m := results.headline(key, s)) is not None]
-    found = {}
-    for kind in KINDS:
-        n = max(((m.n or 0) + m.missing for m in whole if of[m.metric] == kind), default=0)
-        if kind in shown:
-            prompts, replies = shown[kind]
-            found[kind] = Asked(replies, prompts, n)
-        elif n:
-            paired = {c.n_prompts for c in results.comparisons if of.get(c.metric) == kind}
-            found[kind] = Asked(n, n if n in paired else None, n)
-    return found
+    kind_of = {m.key: m.kind for m in spec.metrics if m.kind is not None and m.rate}
+    counted: dict[Kind, int] = {}
+    for key, kind in kind_of.items():
+        for m in filter(None, (results.headline(key, subject) for subject in results.subjects)):
+            counted[kind] = max(counted.get(kind, 0), (m.n or 0) + m.missing)
+    single = any(c.n_prompts == counted.get(kind_of[c.metric]) for c in results.comparisons if c.metric in kind_of)
+    if not shown:
+        return {k: Asked(counted[k], counted[k] if single else None, counted[k]) for k in KINDS if counted.get(k)}
+    return {k: Asked(shown[k][1], shown[k][0], counted.get(k, 0)) for k in KINDS if k in shown}
 
 
-def basis(
-    results: Results, spec: ReportSpec, config: Mapping[str, Any], shown: Mapping[Kind, tuple[int, int]] | None = None
-) -> str:
+def basis(results: Results, config: Mapping[str, Any], found: Mapping[Kind, Asked]) -> str:
     """What the verdict is based on: seeds, model, prompts and replies, and how its figures are to be read."""
     model = config.get("model")
     name = str(model["name"]) if isinstance(model, Mapping) and model.get("name") else ""
     by = "" if not name else " of the embedded model" if name == "organism" else f" of {name}"
     seeds = f"{len(results.seeds)} training seed{'' if len(results.seeds) == 1 else 's'}"
-    counted = _counted(asked(results, spec, shown or {}))
+    counted = _counted(found)
     adjusted = any(c.decision is not None and c.p_adjusted is not None for c in results.comparisons)
     decided = "; the p-values that decide are Holm-adjusted" if adjusted else ""
     return f"Based on {seeds}{by}{f' and {counted}' if counted else ''}. Brackets are 95% intervals{decided}."

@@ -69,7 +69,8 @@ def summary(spent: Sequence[Spent], environment: Mapping[str, Any]) -> str:
     peak = f", peak memory {size(highest)}" if highest else ""
     again = sum(s.attempts > 1 for s in spent)
     resumed = f" {again} of them took more than one attempt." if again else ""
-    return f"{len(spent)} steps, {duration(sum(s.seconds for s in spent))} in total{peak}.{resumed}{_on(environment)}"
+    steps = f"{len(spent)} step{'' if len(spent) == 1 else 's'}"
+    return f"{steps}, {duration(sum(s.seconds for s in spent))} in total{peak}.{resumed}{_on(environment)}"
 
 
 def _on(environment: Mapping[str, Any]) -> str:
