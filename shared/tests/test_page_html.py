@@ -257,8 +257,7 @@ def test_the_page_answers_in_a_readers_order_and_says_what_the_verdict_rests_on(
     assert places == sorted(places)
     assert (
         "Based on 2 training seeds of org/model and 2 harmful prompts. Brackets are 95% intervals; "
-        "the p-values that decide are Holm-adjusted."
-        in text
+        "the p-values that decide are Holm-adjusted." in text
     )
 
 

@@ -90,25 +90,25 @@ Four states
 
 Differences
 
- difference                   paired interval           p   decision       p adjusted                             n   reading
- ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
- Stage A − Baseline   -0.350 [-0.420, -0.280]       <.001   H1: p 0.001         0.002        n=200, 100 clusters, 2   primary
- harmful refusal                      crossed   crossed t   t, two-sided                                      seeds   significant
-                                                                                               inference: over runs
+ difference                paired interval           p   decision       p adjusted   n                      reading
+ ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+ Stage A − Baseline        -0.350 [-0.420,       <.001   H1: p 0.001         0.002   n=200, 100 clusters,   primary
+ harmful refusal                   -0.280]   crossed t   t, two-sided                2 seeds                significant
+                                   crossed                                           inference: over runs
 
-p adjusted: Holm over the primary tests named before the run; everything else is exploratory. Exploratory differences in the
-report: 1.
+p adjusted: Holm over the primary tests named before the run; everything else is exploratory. Exploratory differences in
+the report: 1.
 
 H1 supported: A falls. -0.35 [-0.42, -0.28].
 H4 not tested: Null is even. No null.
 Warning: harmful refusal: missing verdicts differ between states, 0 of Baseline and 10 of Stage A
 Of 2 hypotheses written before the run: H1 supported; H4 not tested.
 Condition: framed like attacks
-"""  # noqa: E501
+"""
 
 
 def test_the_table_reads_as_written() -> None:
-    assert terminal.text(sample(condition="framed like attacks"), SPEC, width=130) == GOLDEN
+    assert terminal.text(sample(condition="framed like attacks"), SPEC, width=120) == GOLDEN
 
 
 def test_primaries_come_first_and_no_difference_says_what_n_could_show() -> None:
@@ -124,7 +124,7 @@ def test_a_p_has_its_tests_name_and_a_decision_has_another() -> None:
     assert [c.line for c in rest[2:5]] == ["0.610 mcnemar", "none", "n/a"]
     margin = sample().comparisons[1].model_copy(update={"margin": 0.05, "decision_test": "TOST"})
     (row,) = differences.table(sample(comparisons=(margin,)), SPEC).rows
-    assert row[3].under == "TOST, margin 0.05"
+    assert (row[3].under, row[-1].under) == ("TOST", "against margin 0.05: significant")
     # Without a decision there is no column for one.
     assert "decision" not in differences.table(sample(comparisons=sample().comparisons[:1]), SPEC).columns
 

@@ -14,7 +14,7 @@ from alignment_core.report.tables import WIDTH_ZERO, Cell, Grid, interval, width
 from alignment_core.text import number, p_value
 
 _COLUMNS = ("difference", "paired interval", "p", "decision", "p adjusted", "n", "reading")
-_NUMERIC = (False, True, True, False, True, True, False)
+_NUMERIC = (False, True, True, False, True, False, False)
 _ADJUSTED = "p adjusted: Holm over the primary tests named before the run; everything else is exploratory."
 _ROLES = {
     "primary": "Primary: these decide the hypotheses",
@@ -62,8 +62,7 @@ def _decision(c: Comparison) -> Cell:
     if c.decision is None:
         return Cell("none")
     p = "" if c.decision_p is None else f": p {p_value(c.decision_p)}"
-    margin = "" if c.margin is None else f"margin {c.margin:g}"
-    return Cell(f"{c.decision}{p}", ", ".join(t for t in (c.decision_test, margin) if t))
+    return Cell(f"{c.decision}{p}", c.decision_test or "")
 
 
 def _by_signs(c: Comparison) -> bool:
