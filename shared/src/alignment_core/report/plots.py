@@ -40,7 +40,7 @@ def _rate_axis(ax: Any) -> None:
 
 
 def _score_axis(ax: Any) -> None:
-    """The data's own range, with room for the figures beside the points."""
+    """The data's own range, with space for the figures beside the points."""
     low, high = ax.get_ylim()
     ax.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
 

@@ -58,7 +58,7 @@ def command(results: Results, spec: ReportSpec, settings: Mapping[str, Any]) -> 
 
 
 def _overrides(results: Results, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What differs from the preset, as far as the installed study can tell."""
+    """What differs from the preset, as far as the installed study knows the settings."""
     found = list(metadata.entry_points(group="alignment_core.studies", name=results.study))
     study: Any = found[0].load() if found else None
     if study is None or not hasattr(study, "config"):
