@@ -239,10 +239,9 @@ def label(
 @guarded
 def report(folder: Annotated[Path, typer.Argument(help="A folder with runs in it.")] = Path("runs")) -> None:
     """One page over every finished run under FOLDER: FOLDER/report.html."""
-    from alignment_core import io
     from alignment_core.cli.study import installed, report_spec
     from alignment_core.evaluation import results
-    from alignment_core.report import overview as joint
+    from alignment_core.report import overview
     from alignment_core.text import visible
 
     found = sorted(p for p in folder.glob("**/results.json") if "steps" not in p.relative_to(folder).parts)
@@ -251,14 +250,13 @@ def report(folder: Annotated[Path, typer.Argument(help="A folder with runs in it
     runs = []
     for path in found:
         run = results.read(path)
-        runs.append(joint.JointRun(path.parent, run, report_spec(installed(run.study), run)))
+        runs.append(overview.OverviewRun(path.parent, run, report_spec(installed(run.study), run)))
         typer.echo(
             visible(
                 f"{path.parent.relative_to(folder).as_posix()}: {run.study}, seeds {', '.join(map(str, run.seeds))}"
             )
         )
-    io.write_text(folder / "report.html", joint.render(runs, folder / "report.html"))
-    typer.echo(f"report: {folder / 'report.html'}")
+    typer.echo(f"report: {overview.write(folder, runs)}")
 
 
 @app.command()
