@@ -16,7 +16,7 @@ from alignment_core.cli.reading import Reading, field_map
 from alignment_core.cli.reading import side as read_side
 from alignment_core.data import exchange
 from alignment_core.errors import InputError, UserError
-from alignment_core.evaluation.compare import Side
+from alignment_core.evaluation.align import Side
 from alignment_core.evaluation.state import write_index
 from alignment_core.organism import weights
 from alignment_core.records import Completion, Verdict

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from alignment_core.evaluation.compare import Options, Side, compare, compare_kinds
+from alignment_core.evaluation.align import Options, Side
+from alignment_core.evaluation.compare import compare, compare_kinds
 from alignment_core.stats.paired import one_run, over_runs
 
 PROMPTS = [f"p{i:02}" for i in range(30)]

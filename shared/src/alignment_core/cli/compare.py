@@ -16,7 +16,8 @@ from alignment_core.cli.reading import Reading, side
 from alignment_core.errors import UserError
 
 if TYPE_CHECKING:
-    from alignment_core.evaluation.compare import Compared, Options
+    from alignment_core.evaluation.align import Options
+    from alignment_core.evaluation.compare import Compared
     from alignment_core.evaluation.fail_on import Decided
 
 

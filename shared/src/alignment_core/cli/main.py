@@ -83,7 +83,7 @@ def compare(
     from alignment_core import io
     from alignment_core.cli import compare as comparing
     from alignment_core.cli import reading
-    from alignment_core.evaluation.compare import Options
+    from alignment_core.evaluation.align import Options
     from alignment_core.evaluation.fail_on import decide, exit_code, parse_rule
     from alignment_core.text import visible
 

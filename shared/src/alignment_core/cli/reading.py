@@ -18,7 +18,7 @@ from alignment_core.evaluation.metrics import SHARES, metric_name
 from alignment_core.records import KINDS, LABELS, Kind, Label
 
 if TYPE_CHECKING:
-    from alignment_core.evaluation.compare import Side
+    from alignment_core.evaluation.align import Side
 
 _NAMED: dict[str, tuple[Kind, Label]] = {metric_name(kind, label): (kind, label) for label in LABELS for kind in KINDS}
 
@@ -81,7 +81,7 @@ def side(path: Path, reading: Reading, where: Mapping[str, str], name: str) -> t
 
     Raises `InputError` with file and line."""
     from alignment_core.data.exchange import prompt_id
-    from alignment_core.evaluation.compare import Side
+    from alignment_core.evaluation.align import Side
 
     rows = list(_matching(path, reading, where))
     if not rows:

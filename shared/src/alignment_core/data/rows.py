@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment_core import io
-from alignment_core.data import inspect_log, lm_eval
+from alignment_core.data import inspect_samples, lm_eval
 from alignment_core.errors import InputError, UserError
 
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -66,7 +66,7 @@ def read_rows(path: Path, names: Mapping[str, str] | None = None) -> Iterator[Ro
     if path.is_dir():
         raise UserError(f"{path}: is a folder, not a file of replies or verdicts (a run folder has a states.json)")
     if path.suffix in (".eval", ".json"):
-        for where, sample in inspect_log.read(path):
+        for where, sample in inspect_samples.read(path):
             if isinstance(sample, str):
                 yield InputError(where, None, sample)
             else:
