@@ -210,7 +210,8 @@ def _with_words(one: Critique, text: str | None, principles: int, settings: Crit
 def _endpoint(
     candidates: Sequence[Completion], settings: CriticSettings, constitution: Constitution, file: Path
 ) -> list[Critique]:
-    from alignment_core.models.endpoint import Reply, ask
+    from alignment_core.models.calls import ask
+    from alignment_core.models.outcome import Reply
 
     asked = [critique.question(settings.style, constitution, c.prompt, c.text, settings.max_chars) for c in candidates]
     known = len(critique.principles(settings.style, constitution))

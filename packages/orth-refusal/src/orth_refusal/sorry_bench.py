@@ -21,7 +21,8 @@ from alignment_core.errors import UserError, nearest
 from alignment_core.evaluation.results import Comparison, Measurement, Place, Results, write
 from alignment_core.io import write_json, write_jsonl
 from alignment_core.judging.judges import judges_identity, make_judges
-from alignment_core.models.endpoint import Reply, ask
+from alignment_core.models.calls import ask
+from alignment_core.models.outcome import Reply
 from alignment_core.pipeline.environment import versions
 from alignment_core.records import Completion, Prompt, Verdict
 from alignment_core.stats.intervals import rate

@@ -237,7 +237,8 @@ class EndpointJudge:
         self.settings = settings
 
     def judge(self, completions: Sequence[Completion], file: Path) -> list[Verdict]:
-        from alignment_core.models.endpoint import Reply, ask
+        from alignment_core.models.calls import ask
+        from alignment_core.models.outcome import Reply
 
         asked = [_asked(c, self.settings) for c in completions]
         out = []
