@@ -35,8 +35,8 @@ class Unfinished(UserError):
         )
 
 
-class NothingToReport(Exception):
-    """Everything ran and nothing came of it (every verdict is missing): one line, exit code 1, no rate."""
+class NothingToReport(UserError):
+    """Everything ran and nothing could be measured (every verdict is missing): one line, exit code 2, no rate."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

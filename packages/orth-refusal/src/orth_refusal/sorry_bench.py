@@ -131,7 +131,7 @@ def _judged(
     config: OrthConfig, name: str, model: str, replies: dict[str, Completion], failures: dict[str, str], folder: Path
 ) -> Arm:
     (judge,) = make_judges(judge_name(config), config.judging)
-    given = judge.judge(list(replies.values()), folder / f"verdicts_{name}.jsonl")
+    given = judge.judge(list(replies.values()), folder / f"verdicts_{name}.jsonl", accept_missing=True)
     return Arm(name, model, replies, failures, {v.prompt_id: v for v in given})
 
 

@@ -60,6 +60,7 @@ async def find_route(
         why = said.reason
         if said.status not in _PERHAPS_THE_PROMPT:
             break
+    failure = None
     for one in tried:
         by_chat = await ask_one(server, model, "chat", one, short, loaded)
         if isinstance(by_chat, Said) or by_chat.why == "no_text":
@@ -69,9 +70,11 @@ async def find_route(
                 why,
             )
             return "chat"
-        if by_chat.passing:
+        failure = by_chat
+        if failure.passing:
             break
-    raise unusable(server.settings, model, by_chat, NAMES)
+    assert failure is not None  # at least one prompt was tried
+    raise unusable(server.settings, model, failure, NAMES)
 
 
 async def nats_apart(
