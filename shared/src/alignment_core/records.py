@@ -247,7 +247,7 @@ class Completion:
     """Number of new tokens, end-of-turn included."""
     finish: Literal["stop", "length"] = "stop"
     failure: str = ""
-    """Why there is no reply; empty for a reply."""
+    """Why there is no reply, where a server gave none; `text` is then empty."""
 
     def to_json(self) -> dict[str, Any]:
         return flat(self)
