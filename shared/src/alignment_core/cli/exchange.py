@@ -15,7 +15,7 @@ from alignment_core.errors import UserError
 from alignment_core.evaluation.inputs import read
 from alignment_core.evaluation.rates import rates
 from alignment_core.evaluation.state import VERDICTS, judged_texts, read_index
-from alignment_core.judging.judges import JudgeSettings, check_judges, judge_all, judges_identity
+from alignment_core.judging.judges import JudgeSettings, check_judges, judge_all, judge_names, judges_identity
 from alignment_core.records import KINDS, Verdict
 from alignment_core.text import number
 
@@ -58,12 +58,15 @@ def judge(
     if kind and kind not in KINDS:
         raise UserError(f"--kind {kind}: one of {', '.join(KINDS)}")
     settings = validate(_Judged, parse_overrides(overrides), "command line").judging
-    check_judges(judges, settings)
+    judge_names(judges)
     found = read(path, kind=kind, subject=subject, names=names)
     if not found.completions:
         alone = f"; it holds {len(found.verdicts)} verdicts without their replies"
         raise UserError(f"{path}: no reply could be read{_first_reason(found)}{alone}")
-    _begin(out, {"judges": judges_identity(judges, settings), "replies": _hash(found)}, overwrite)
+    plan = {"judges": judges_identity(judges, settings), "replies": _hash(found)}
+    if not (_same(out, plan) and (out / VERDICTS).is_file()):
+        check_judges(judges, settings)
+    _begin(out, plan, overwrite)
     if found.rejected:
         rows = ({"where": e.where, "line": e.line, "reason": e.reason} for e in found.rejected)
         io.write_jsonl(out / REJECTS, rows)
@@ -84,11 +87,15 @@ def _hash(found: Imported) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _same(out: Path, plan: Mapping[str, object]) -> bool:
+    """Whether an earlier start of the same command left its work in `out`."""
+    return (out / PLAN).is_file() and io.read_json(out / PLAN) == plan
+
+
 def _begin(out: Path, plan: Mapping[str, object], overwrite: bool) -> None:
     """Say in `out` what is judged there, and by whom; `UserError` where it holds another command's verdicts."""
     ours = [file for file in (out / PLAN, out / REJECTS, out / VERDICTS) if file.exists()]
-    same = (out / PLAN).is_file() and io.read_json(out / PLAN) == plan
-    if (ours or (out / WORK).exists()) and not same:
+    if (ours or (out / WORK).exists()) and not _same(out, plan):
         if not overwrite:
             raise UserError(
                 f"{out}: holds verdicts on other replies or by other judges; pass --overwrite, or name another --out"
