@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from orth_refusal.plan import plan
 from typer.testing import CliRunner
 
 from alignment_core.config import presets, resolve
@@ -17,7 +18,6 @@ from alignment_core.testing import check_mapping
 from orth_refusal import arms, budget
 from orth_refusal.cli import STUDY, app
 from orth_refusal.config import OrthConfig
-from orth_refusal.plan import plan
 
 SMALL = (
     "data.refusal_limit=32",
