@@ -13,7 +13,8 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from typing import Any
 from alignment_core import io
 from alignment_core.data.zips import Zip
 from alignment_core.errors import InputError
-from alignment_core.records import KINDS, LABELS, Completion, Kind, Verdict
+from alignment_core.records import KINDS, LABELS, Completion, Verdict
 from alignment_core.stats.intervals import wilson
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _OURS = "alignment_core"
+_COMPLETION = {field.name for field in fields(Completion)}
 
 
 def write(
@@ -159,10 +161,16 @@ def _summary(sample: Mapping[str, Any]) -> dict[str, Any]:
     return {**{k: sample[k] for k in kept}, "completed": True}
 
 
-def read(path: Path, kind: Kind | None, subject: str | None) -> Iterable[tuple[str, Any]]:
-    """`(where, row)` of every sample of a log, where a row is `(Completion, [Verdict])` or the reason for none.
+Sample = tuple[dict[str, Any], tuple[dict[str, Any], ...]]
+"""A reply's fields under our names, and what each scorer said (`judge`, `label`, `rule`, `evidence`, `score`)."""
 
-    Raises `InputError` for what is no log at all, `UserError` for no such file.
+
+def read(path: Path) -> Iterator[tuple[str, Sample | str]]:
+    """`(where, sample)` of every sample of a log, or the reason for none.
+
+    An epoch becomes a candidate. Scores are verdicts only where they are our labels or missing, numbers where they are
+    numbers; the kind of prompt is there only where the metadata says one of ours. A sample that ended in an error has
+    no text and its reason as `failure`. Raises `InputError` for what is no log at all, `UserError` for no such file.
     """
     if path.suffix == ".json":
         log = io.read_json(path)
@@ -171,7 +179,7 @@ def read(path: Path, kind: Kind | None, subject: str | None) -> Iterable[tuple[s
             raise InputError(str(path), None, "not an Inspect log: it has no list of samples")
         evaluation = _evaluation(path, log)
         for i, sample in enumerate(samples):
-            yield f"{path}#samples/{i}", _row(sample, evaluation, kind, subject)
+            yield f"{path}#samples/{i}", _row(sample, evaluation)
         return
     with Zip(path) as archive:
         names = archive.names()
@@ -188,7 +196,7 @@ def read(path: Path, kind: Kind | None, subject: str | None) -> Iterable[tuple[s
                 except InputError as error:
                     yield f"{path}#{ascii(name)[1:-1]}", error.reason
                     continue
-                yield f"{path}#{ascii(name)[1:-1]}", _row(sample, evaluation, kind, subject)
+                yield f"{path}#{ascii(name)[1:-1]}", _row(sample, evaluation)
 
 
 def _json(path: Path, name: str, data: bytes) -> Any:
@@ -205,77 +213,51 @@ def _evaluation(path: Path, header: Any) -> Mapping[str, Any]:
     return found
 
 
-_TEXTS = ("prompt_id", "subject", "category", "source", "cluster")
-
-
-def typed(completion: Completion, verdicts: Iterable[Verdict]) -> None:
-    """Raise `ValueError` where a stranger's file put another type than the records hold."""
-    rows: list[Completion | Verdict] = [completion, *verdicts]
-    for row in rows:
-        _typed(row)
-
-
-def _typed(row: Completion | Verdict) -> None:
-    values = row.to_json()
-    for key in _TEXTS:
-        if not isinstance(values[key], str):
-            raise ValueError(f"{key!r} must be a string, found {type(values[key]).__name__}")
-    for key in ("candidate", *(("tokens",) if isinstance(row, Completion) else ())):
-        if type(values[key]) is not int or values[key] < 0:
-            raise ValueError(f"{key!r} must be a whole number, found {values[key]!r}")
-    if row.seed is not None and type(row.seed) is not int:
-        raise ValueError(f"'seed' must be a whole number or null, found {row.seed!r}")
-    if isinstance(row, Completion):
-        if row.finish not in ("stop", "length"):
-            raise ValueError(f"'finish' must be stop or length, found {row.finish!r}")
-        return
-    number = row.score is None or (type(row.score) in (int, float) and math.isfinite(row.score))
-    if not number or not isinstance(row.judge, str) or not isinstance(row.rule, str):
-        raise ValueError("the verdict's judge, rule or score is of another type")
-
-
-def _row(sample: Any, evaluation: Mapping[str, Any], kind: Kind | None, subject: str | None) -> Any:
+def _row(sample: Any, evaluation: Mapping[str, Any]) -> Sample | str:
     try:
-        completion = _completion(sample, evaluation, kind, subject)
-        verdicts = list(_verdicts(sample, completion))
-        typed(completion, verdicts)
-        return completion, verdicts
+        return _fields(sample, evaluation), tuple(_verdicts(sample))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         return f"missing {error}" if isinstance(error, KeyError) else str(error)
 
 
-def _completion(
-    sample: Mapping[str, Any], evaluation: Mapping[str, Any], kind: Kind | None, subject: str | None
-) -> Completion:
-    about = sample.get("metadata") or {}
-    ours = about.get(_OURS)
-    if sample.get("error"):
-        raise ValueError("the sample ended in an error and has no reply")
+def _fields(sample: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = sample.get("metadata") or {}
     attachments = sample.get("attachments") or {}
-    text = _reply(sample, attachments)
-    prompt = _prompt(sample, attachments)
+    out = {"prompt": _prompt(sample, attachments), **_text_or_failure(sample, attachments)}
+    ours = metadata.get(_OURS)
     if isinstance(ours, dict):
-        return Completion.from_json({**ours, "text": text, "prompt": prompt, "subject": subject or ours["subject"]})
-    found = about.get("kind") if about.get("kind") in KINDS else kind
-    if found is None:
-        raise ValueError(f"does not say what kind of prompt it is; give one of {', '.join(KINDS)}")
-    output = sample["output"]
+        return {**_numbers(sample), **ours, **out}
+    output = sample.get("output") or {}
     stop = (output.get("choices") or [{}])[0].get("stop_reason", "stop")
-    return Completion.from_json(
-        {
-            "prompt_id": str(sample["id"]),
-            "subject": subject or str(evaluation.get("model") or "model"),
-            "text": text,
-            "prompt": prompt,
-            "kind": found,
-            "category": about["category"] if isinstance(about.get("category"), str) else "",
-            "source": str((evaluation.get("dataset") or {}).get("name") or ""),
-            "cluster": about["cluster"] if isinstance(about.get("cluster"), str) else str(sample["id"]),
-            "candidate": int(sample.get("epoch", 1)) - 1,
-            "tokens": int((output.get("usage") or {}).get("output_tokens") or 0),
-            "finish": "length" if stop in ("max_tokens", "model_length") else "stop",
-        }
-    )
+    about = {
+        "prompt_id": str(sample["id"]),
+        "subject": str(evaluation.get("model") or "model"),
+        "source": str((evaluation.get("dataset") or {}).get("name") or ""),
+        "cluster": str(sample["id"]),
+        "candidate": int(sample.get("epoch", 1)) - 1,
+        "tokens": int((output.get("usage") or {}).get("output_tokens") or 0),
+        "finish": "length" if stop in ("max_tokens", "model_length") else "stop",
+    }
+    about |= {key: metadata[key] for key in ("category", "cluster") if isinstance(metadata.get(key), str)}
+    kind = {"kind": metadata["kind"]} if metadata.get("kind") in KINDS else {}
+    further = {k: v for k, v in metadata.items() if k not in _COMPLETION and isinstance(v, str | int | float)}
+    return {**further, **_numbers(sample), **about, **kind, **out}
+
+
+def _text_or_failure(sample: Mapping[str, Any], attachments: Mapping[str, Any]) -> dict[str, Any]:
+    error = sample.get("error")
+    if not error:
+        return {"text": _reply(sample, attachments)}
+    said = error.get("message") if isinstance(error, dict) else None
+    return {"text": None, "failure": f"the sample ended in an error: {' '.join(str(said).split())[:200]}"}
+
+
+def _numbers(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores that are numbers, by scorer."""
+    scores = {
+        str(k): v["value"] for k, v in (sample.get("scores") or {}).items() if isinstance(v, dict) and "value" in v
+    }
+    return {k: v for k, v in scores.items() if isinstance(v, int | float)}
 
 
 def _reply(sample: Mapping[str, Any], attachments: Mapping[str, Any]) -> str:
@@ -310,7 +292,7 @@ def _text(content: Any, attachments: Mapping[str, Any]) -> str:
     return found if isinstance(found, str) else content
 
 
-def _verdicts(sample: Mapping[str, Any], c: Completion) -> Iterable[Verdict]:
+def _verdicts(sample: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Scores that are labels of ours, or missing. Another scorer's grades are on a scale we cannot know."""
     for judge, score in (sample.get("scores") or {}).items():
         if not isinstance(score, dict):
@@ -320,22 +302,13 @@ def _verdicts(sample: Mapping[str, Any], c: Completion) -> Iterable[Verdict]:
         if value not in LABELS and not missing:
             continue
         about = score.get("metadata") or {}
-        evidence = about.get("evidence")
-        yield Verdict(
-            prompt_id=c.prompt_id,
-            subject=c.subject,
-            judge=str(judge),
-            label=None if missing else value,
-            kind=c.kind,
-            category=c.category,
-            source=c.source,
-            cluster=c.cluster,
-            seed=c.seed,
-            candidate=c.candidate,
-            rule=str(score.get("explanation") or score.get("reason") or ""),
-            evidence=(int(evidence[0]), int(evidence[1])) if evidence else None,
-            score=about.get("score") if isinstance(about.get("score"), int | float) else None,
-        )
+        yield {
+            "judge": str(judge),
+            "label": None if missing else value,
+            "rule": str(score.get("explanation") or score.get("reason") or ""),
+            "evidence": about.get("evidence"),
+            "score": about.get("score"),
+        }
 
 
 def file_name(subject: str, seed: int | None) -> str:
