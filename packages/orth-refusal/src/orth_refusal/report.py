@@ -1,4 +1,4 @@
-"""Which tables and figures the study shows, and the results they are made of."""
+"""Which tables and figures the study shows."""
 
 from __future__ import annotations
 
@@ -115,6 +115,6 @@ def spec(found: Results) -> ReportSpec:
             *((ORGANISM,) if found.preset == "tiny" else ()),
             *LIMITS,
         ),
-        never_run=(*never, *(f"The {n} preset's model." for n in ("small", "paper") if n != found.preset)),
+        not_run=(*never, *(f"The {n} preset's model." for n in ("small", "paper") if n != found.preset)),
         headline=headline,
     )
