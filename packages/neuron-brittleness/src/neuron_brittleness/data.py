@@ -75,14 +75,14 @@ def _table(data: DataConfig) -> Any:
     return data.behaviours
 
 
-def build(config: BrittlenessConfig, accept_missing: bool, folder: Path) -> None:
+def build(config: BrittlenessConfig, folder: Path, *, accept_missing: bool = False) -> None:
     """Write safety_{a,b}, utility_{a,b}, tune_train, eval_prompts.jsonl and data_report.json.
 
     Raises `UserError` when a source holds too little, or the model refuses too few of the harmful prompts.
     """
     data, rejects = config.data, Rejects(config.data.strict)
     parts = _organism(data) if data.sources == "organism" else _public(data, rejects)
-    safety = _from_file(data, rejects) if data.safety_file else _own_refusals(config, accept_missing, parts, folder)
+    safety = _from_file(data, rejects) if data.safety_file else _own_refusals(config, parts, folder, accept_missing)
     clusters = sorted({e.cluster for e in safety}, key=lambda c: rank(data.split_seed, "half", c))
     first = set(clusters[: len(clusters) // 2])
     parts.examples["safety_a"] = [e for e in safety if e.cluster in first][: data.samples]
@@ -108,7 +108,7 @@ def _from_file(data: DataConfig, rejects: Rejects) -> list[Example]:
     return jsonl.load(data.safety_file, Example, rejects, source="safety_file").records
 
 
-def _own_refusals(config: BrittlenessConfig, accept_missing: bool, parts: Parts, folder: Path) -> list[Example]:
+def _own_refusals(config: BrittlenessConfig, parts: Parts, folder: Path, accept_missing: bool) -> list[Example]:
     """The model's greedy replies to the candidates, those that are refusals."""
     settings = config.generate.model_copy(update={"temperature": 0.0, "top_p": 1.0, "candidates": 1})
     loaded = load.load(config.model)

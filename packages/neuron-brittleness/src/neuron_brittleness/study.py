@@ -33,7 +33,7 @@ def study(run: Run, config: BrittlenessConfig, seed: int) -> Generator[str, None
     # 1. Data: one split for every seed.
     split = run.do(
         "data",
-        partial(data.build, config, run.accept_missing),
+        partial(data.build, config, accept_missing=run.accept_missing),
         settings={"data": config.data, "generate": config.generate},
         identity=data.identity(config),
         together=True,
