@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def _run(folder: Path, *words: str) -> Any:
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
-    _run(runs, "--seeds", "13,14")
+    _run(runs)
     return next((runs / "neuron-brittleness").iterdir())
 
 
@@ -58,7 +59,7 @@ def _step(run_folder: Path, name: str) -> Path:
 
 def test_the_whole_study_runs_and_results_have_their_shape(run_folder: Path) -> None:
     found = results.read(run_folder / "results.json")
-    assert found.seeds == (13, 14)
+    assert found.seeds == (13,)
     assert {"baseline", "free", "frozen", "matched_frozen", "free_at_equal_loss", "zero_set_diff"} <= set(
         found.subjects
     )
@@ -121,7 +122,7 @@ def test_arms_are_compared_at_equal_training_loss(run_folder: Path) -> None:
 
 def test_interventions_stand_at_equal_topic_loss(run_folder: Path) -> None:
     found = results.read(run_folder / "results.json")
-    for step in ("answer_base_equal", "answer_tuned_equal-s13", "answer_tuned_equal-s14"):
+    for step in ("answer_base_equal", "answer_tuned_equal-s13"):
         for fact in json.loads((_step(run_folder, step) / "levels.json").read_text()):
             sides = [side["loss"] for side in fact["sides"]]
             if not sides:  # the two sides move the loss in opposite ways
@@ -139,7 +140,7 @@ def test_every_reply_of_every_state_is_found_with_its_verdict(run_folder: Path) 
     # No reply was found with its verdict where a step holds several states: each was shown as missing.
     config = resolve(BrittlenessConfig, "neuron_brittleness", "tiny", None, list(SMALL))
     asked = [(c.subject, None) for c in conditions.base_conditions(config)]
-    asked += [(c.subject, seed) for seed in (13, 14) for c in conditions.tuned_conditions(config)]
+    asked += [(c.subject, 13) for c in conditions.tuned_conditions(config)]
     index = state.read_index(run_folder)
     assert {(one.subject, one.seed) for one in index if not one.subject.endswith("_equal_cost")} == set(asked)
     completions, verdicts = state.judged_texts(index)
@@ -234,9 +235,29 @@ def test_the_model_beside_equal_training_loss_is_that_of_its_measured_step(run_f
 def test_the_same_command_again_keeps_every_step(run_folder: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in run_folder.glob("steps/*/step.json")}
     text = (run_folder / "results.json").read_text()
-    _run(run_folder.parents[1], "--seeds", "13,14")
+    _run(run_folder.parents[1])
     assert {p: p.stat().st_mtime_ns for p in run_folder.glob("steps/*/step.json")} == before
     assert (run_folder / "results.json").read_text() == text
+
+
+@pytest.mark.slow
+def test_another_seed_is_added_to_a_finished_run(run_folder: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(run_folder.parents[1], runs)
+    _run(runs, "--seeds", "13,14")
+    (folder,) = (runs / "neuron-brittleness").iterdir()
+    kept = {p.parent.name: p.stat().st_mtime_ns for p in run_folder.glob("steps/*/step.json")}
+    now = {p.parent.name for p in folder.glob("steps/*/step.json")}
+    assert set(kept) <= now
+    assert len(now) == len(kept) + 13, "what is the base's is made once"
+    found, alone = (results.read(f / "results.json") for f in (folder, run_folder))
+    for one in alone.measurements:
+        if one.method != "log ratio, layers":
+            assert found.find(one.metric, one.subject, one.seed, one.at, one.estimator) == one
+    over = found.comparison("harmful_refusal_rate", "free", "frozen")
+    assert over is not None
+    assert over.n_seeds == 2
+    assert {h.verdict for h in found.hypotheses} <= {"supported", "contradicted", "inconclusive"}
 
 
 @pytest.mark.slow
