@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -14,13 +13,7 @@ from typer.testing import CliRunner
 
 from alignment_core.config import resolve
 from alignment_core.pipeline.run import run_folder
-
-ROOT = Path(__file__).parents[1]
-_spec = importlib.util.spec_from_file_location("stand_in_server", ROOT / "shared" / "tests" / "stand_in_server.py")
-assert _spec is not None
-assert _spec.loader is not None
-stand_in = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(stand_in)
+from alignment_core.testing.servers import generation
 
 pytestmark = pytest.mark.slow
 
@@ -94,13 +87,13 @@ def test_a_study_with_its_replies_from_a_server(study: str, tmp_path: Path, orga
     here = invoke(study, tmp_path)
     assert here.exit_code == 0, f"{here.output}\n{here.exception!r}"
     local = place(study, tmp_path)
-    with stand_in.serving(organism) as server:
+    with generation.serving(organism) as server:
         word = f"{SETTING.get(study, 'generate.endpoint')}={server.url}"
         there = place(study, tmp_path, word)
         shutil.copytree(local, there)
         done = invoke(study, tmp_path, word)
     assert done.exit_code == 0, f"{done.output}\n{done.exception!r}"
-    assert list(server.states) == [stand_in.NAME]
+    assert list(server.states) == [generation.NAME]
     made = {name: path for name, path in steps(there).items() if name not in steps(local)}
     by_name = {name.rsplit("-", 1)[0]: path for name, path in steps(local).items()}
     served = {name.split("-")[0] for name, path in made.items() if any(path.rglob("*.served.json"))}

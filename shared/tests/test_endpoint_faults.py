@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
-import runpy
 import socket
 import subprocess
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -18,9 +16,8 @@ from alignment_core.config import EndpointSettings
 from alignment_core.errors import UserError
 from alignment_core.models.endpoint import Failure, Reply, ask, check, request_key
 from alignment_core.records import Message
+from alignment_core.testing.servers.faults import FAULTS, started
 
-SERVER = Path(__file__).with_name("faulty_server.py")
-FAULTS: tuple[str, ...] = runpy.run_path(str(SERVER))["FAULTS"]
 DEADLINE = 1.0
 
 
@@ -35,9 +32,8 @@ def frozen():
 
 @pytest.fixture(scope="module")
 def url():
-    with subprocess.Popen([sys.executable, str(SERVER)], stdout=subprocess.PIPE, text=True) as process:
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
-        process.kill()
+    with started() as address:
+        yield address
 
 
 def settings(url: str, **values) -> EndpointSettings:
@@ -177,7 +173,7 @@ def test_settings_that_cannot_work_are_said_in_one_line(url, tmp_path, values, w
         ask(asking("ok"), settings(url, **values), tmp_path / "r.jsonl")
 
 
-def test_the_room_needs_no_torch():
+def test_the_client_needs_no_torch():
     code = "import sys, alignment_core.models.endpoint; print(json.dumps('torch' in sys.modules))"
     out = subprocess.run([sys.executable, "-c", "import json;" + code], capture_output=True, text=True, check=True)
     assert json.loads(out.stdout) is False
