@@ -9,7 +9,7 @@ few, before torch is imported. This is the only package that imports pytest. Bes
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="folder with data from outside (or ALIGNMENT_SHARED_DATA); tests that need it are skipped without",
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Captured output travels from pytest-xdist's workers as UTF-8, which has no lone surrogates: they are escaped."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture
