@@ -83,61 +83,61 @@ QUOTAS = [Quota("test", 3, first=True), Quota("val", 2), Quota("train", 5, keep=
 
 
 def test_quotas_are_met_in_order_and_what_is_left_is_counted() -> None:
-    dealer = Splitter(0)
-    dealt = dealer.deal("s", turns(12), QUOTAS)
+    splitter = Splitter(0)
+    dealt = splitter.split("s", turns(12), QUOTAS)
     assert {part: len(groups) for part, groups in dealt.items()} == {"test": 3, "val": 2, "train": 5}
-    assert dealer.drops["s"].unused == 2
-    assert not any(s.short for s in dealer.shortfalls)
+    assert splitter.drops["s"].unused == 2
+    assert not any(s.short for s in splitter.shortfalls)
 
 
 def test_the_deal_does_not_depend_on_the_order_of_the_rows() -> None:
     items = turns(40) + [Turn(f"Prompt  {i}", "other", "s") for i in range(9)]
     again = items[:]
     random.Random(5).shuffle(again)
-    assert Splitter(7).deal("s", items, QUOTAS) == Splitter(7).deal("s", again, QUOTAS)
-    assert Splitter(7).deal("s", items, QUOTAS) != Splitter(8).deal("s", items, QUOTAS)
+    assert Splitter(7).split("s", items, QUOTAS) == Splitter(7).split("s", again, QUOTAS)
+    assert Splitter(7).split("s", items, QUOTAS) != Splitter(8).split("s", items, QUOTAS)
 
 
 def test_a_shortage_is_on_record() -> None:
-    dealer = Splitter(0)
-    dealer.deal("s", turns(6), QUOTAS)
-    assert {s.part: (s.wanted, s.got) for s in dealer.shortfalls} == {"test": (3, 3), "val": (2, 1), "train": (5, 2)}
-    assert "train" in shortfall_table(dealer.shortfalls)
+    splitter = Splitter(0)
+    splitter.split("s", turns(6), QUOTAS)
+    assert {s.part: (s.wanted, s.got) for s in splitter.shortfalls} == {"test": (3, 3), "val": (2, 1), "train": (5, 2)}
+    assert "train" in shortfall_table(splitter.shortfalls)
 
 
 def test_duplicates_are_counted_once_and_not_dealt_twice() -> None:
-    dealer = Splitter(0)
-    dealt = dealer.deal("s", turns(5) + turns(5), QUOTAS)
-    assert dealer.drops["s"].duplicates == 5
+    splitter = Splitter(0)
+    dealt = splitter.split("s", turns(5) + turns(5), QUOTAS)
+    assert splitter.drops["s"].duplicates == 5
     assert sum(len(g) for groups in dealt.values() for g in groups) == 5
 
 
 def test_a_prompt_of_an_earlier_source_or_of_the_evaluation_file_is_not_dealt_again() -> None:
-    dealer = Splitter(0)
-    dealer.reserve([Turn("PROMPT 0", "", "file")], "eval")
-    first = dealer.deal("s", turns(4), [Quota("a", 9)])
-    second = dealer.deal("t", turns(6, "t"), [Quota("b", 9)])
+    splitter = Splitter(0)
+    splitter.reserve([Turn("PROMPT 0", "", "file")], "eval")
+    first = splitter.split("s", turns(4), [Quota("a", 9)])
+    second = splitter.split("t", turns(6, "t"), [Quota("b", 9)])
     assert len(first["a"]) == 3
     assert len(second["b"]) == 2
-    assert dealer.drops["t"].elsewhere == 4
+    assert splitter.drops["t"].elsewhere == 4
 
 
 def test_a_prompt_that_was_dealt_under_another_cluster_is_not_dealt_again() -> None:
-    dealer = Splitter(0)
-    dealer.deal("s", [Turn("x", "1", "s", cluster="k")], [Quota("a", 1)])
-    assert dealer.deal("t", [Turn("X", "2", "t")], [Quota("b", 1)]) == {"b": []}
+    splitter = Splitter(0)
+    splitter.split("s", [Turn("x", "1", "s", cluster="k")], [Quota("a", 1)])
+    assert splitter.split("t", [Turn("X", "2", "t")], [Quota("b", 1)]) == {"b": []}
 
 
 def test_the_held_out_set_leaves_something_to_train_on() -> None:
     quotas = [Quota("test", 100, first=True, most=0.2), Quota("train", 100, keep=True)]
     for n, expected in ((8, (1, 7)), (50, (10, 40)), (1, (0, 1))):
-        dealt = Splitter(0).deal("s", turns(n), quotas)
+        dealt = Splitter(0).split("s", turns(n), quotas)
         assert (len(dealt["test"]), len(dealt["train"])) == expected
 
 
 def test_a_part_takes_only_what_it_can_use() -> None:
     usable = [Quota("pairs", 4, takes=lambda g: g[0].reply.endswith("1")), Quota("rest", 30)]
-    dealt = Splitter(0).deal("s", turns(22), usable)
+    dealt = Splitter(0).split("s", turns(22), usable)
     assert sorted(g[0].reply for g in dealt["pairs"]) == ["reply 1", "reply 11", "reply 21"]
     assert len(dealt["rest"]) == 19
 
@@ -151,13 +151,13 @@ def test_a_part_takes_only_what_it_can_use() -> None:
 def test_no_prompt_is_ever_in_two_parts(words: list[str], sizes: list[int], seed: int) -> None:
     items = [Turn(w if i % 2 else w.upper(), str(i % 3), "s", cluster=f"c{ord(w) // 2}") for i, w in enumerate(words)]
     quotas = [Quota(name, n, first=not i, keep=i > 1) for i, (name, n) in enumerate(zip("wxyz", sizes, strict=True))]
-    dealer = Splitter(seed)
-    dealt = dealer.deal("s", items, quotas)
+    splitter = Splitter(seed)
+    dealt = splitter.split("s", items, quotas)
     flat = {part: [t for g in groups for t in g] for part, groups in dealt.items()}
     assert shared_prompts(flat) == []
     clusters = [{t.cluster for t in those} for those in flat.values()]
     assert sum(map(len, clusters)) == len(set().union(*clusters))
-    drops = dealer.drops["s"]
+    drops = splitter.drops["s"]
     assert len(items) == sum(map(len, flat.values())) + drops.duplicates + drops.elsewhere + drops.unused
 
 
@@ -173,7 +173,7 @@ def test_items_that_cannot_be_told_apart_say_so() -> None:
         prompt = cluster = "x"
 
     with pytest.raises(TypeError, match="give `same`"):
-        Splitter(0).deal("s", [Odd()], [Quota("a", 1)])
+        Splitter(0).split("s", [Odd()], [Quota("a", 1)])
 
 
 def test_the_room_needs_no_torch() -> None:

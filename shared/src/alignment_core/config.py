@@ -7,9 +7,10 @@ the reference page. The sections that several studies share stand here; a study'
 
 from __future__ import annotations
 
+import math
 import tomllib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -124,6 +125,20 @@ class TrainSettings(Settings):
     report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Trackers that get the logs: tensorboard, wandb, trackio. Never chosen by accident."""
 
+    def steps_for(self, rows: int) -> int:
+        """Optimiser steps over so many rows without packing; packing makes fewer."""
+        if self.max_steps is not None:
+            return self.max_steps
+        return math.ceil(math.ceil(rows / (self.batch_size * self.accumulate)) * self.epochs)
+
+    def describe(self, rows: int, unit: str = "examples") -> str:
+        """The training in a phrase; 0 rows: as many as the data yield."""
+        count = f"{rows:,} {unit}" if rows else f"every one of the {unit}"
+        most = "at most " if self.packing else ""
+        steps = f"{most}{self.steps_for(rows):,} steps" if rows or self.max_steps else f"{self.epochs:g} epochs"
+        batch = self.batch_size * self.accumulate
+        return f"{count}, {steps} of {batch} at lr {self.lr:g}, up to {self.max_length} tokens"
+
     @field_serializer("report_to")
     def _decides_nothing(self, names: tuple[str, ...], info: SerializationInfo) -> tuple[str, ...]:
         """A tracker watches: it is in no step's key."""
@@ -158,6 +173,12 @@ class GenerateSettings(Settings):
         if address.scheme not in ("http", "https") or not address.hostname or address.username or address.query:
             raise ValueError("write an address such as http://127.0.0.1:8000/v1, without a key in it")
         return value or None
+
+    def describe(self, prompts: int) -> str:
+        """Replies to so many prompts in a phrase."""
+        how = f"at temperature {self.temperature:g}" if self.temperature else "greedy"
+        each = "" if self.candidates == 1 else f" x {self.candidates} candidates"
+        return f"up to {prompts:,} prompts{each}, {how}, up to {self.max_new_tokens} tokens"
 
     def here(self) -> GenerateSettings:
         """The same replies, made by the model in memory whatever `endpoint` says."""
@@ -209,6 +230,29 @@ class SourceSettings(Settings):
     """A local file or folder in the data set's own format; None: the hub, at the pinned revision."""
     revision: str | None = None
     """Another commit of the hub's data set than the pinned one, 40 hex digits."""
+
+
+def models_of(section: Settings, path: str = "") -> Iterator[tuple[str, ModelSettings]]:
+    """Every model of the settings by its dotted key; a judge's only where that judge is asked."""
+    judges = str(getattr(section, "judge", "")).replace(" ", "").split(",")
+    for name in type(section).model_fields:
+        value, key = getattr(section, name), f"{path}{name}"
+        if isinstance(value, ModelSettings):
+            yield key, value
+        elif isinstance(value, Settings):
+            for inner, model in models_of(value, f"{key}."):
+                if not inner.startswith("judging.") or inner.split(".")[1] in judges:
+                    yield inner, model
+
+
+def named_files(section: Settings, path: str = "") -> Iterator[tuple[str, Path]]:
+    """Every file or folder that the settings name, by its dotted key."""
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, Settings):
+            yield from named_files(value, f"{path}{name}.")
+        elif isinstance(value, Path):
+            yield f"{path}{name}", value
 
 
 S = TypeVar("S", bound=Settings)

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from alignment_core.config import LoraSettings, ModelSettings, Settings, TrainSettings
+from alignment_core.config import LoraSettings, ModelSettings, Settings, TrainSettings, models_of, named_files
 from alignment_core.errors import UserError
 
 State = Literal["ok", "warns", "fails", "not checked"]
@@ -54,7 +54,14 @@ def examine(config: Settings, folder: Path, needs: Sequence[Need] | None = None)
     found += check_trackers(config)
     found += [check_folder(folder), check_disk(folder, _RUN_BYTES, "disk for the run", "--runs")]
     found += [check_file(setting, path) for kind, setting, path in needs if kind == "file"]
+    found += check_settings(config)
     return [*found, *check_hub([(kind, name, revision) for kind, name, revision in needs if kind != "file"])]
+
+
+def needs_of(config: Settings, own: Sequence[Need]) -> list[Need]:
+    """What a run of `config` needs from outside: its models on the hub, and what the study itself names."""
+    hub: list[Need] = [("model", model.name, model.revision) for _, model in models_of(config) if on_hub(model)]
+    return list(dict.fromkeys([*hub, *own]))
 
 
 def on_hub(model: ModelSettings) -> bool:
@@ -220,6 +227,22 @@ def check_disk(folder: Path, need: float, name: str, option: str) -> Check:
     free = shutil.disk_usage(_existing(folder)).free
     found = f"{free / GB:.1f} GB free, about {need / GB:.1f} GB needed"
     return Check(name, "ok" if free >= need else "fails", found, f"free space, or set {option} to another disk")
+
+
+def check_settings(config: Settings) -> Iterator[Check]:
+    """Whether the files that settings name are there, and the judges can be asked."""
+    from alignment_core.judging.judges import check_judges
+
+    for setting, path in named_files(config):
+        yield check_file(setting, str(path))
+    judges = getattr(config, "judge", None)
+    if isinstance(judges, str):
+        try:
+            check_judges(judges, getattr(config, "judging", None))
+        except UserError as error:
+            yield Check("judges", "fails", _line(error), "mend judge or judging.*")
+        else:
+            yield Check("judges", "ok", judges)
 
 
 def check_file(setting: str, path: str | None) -> Check:

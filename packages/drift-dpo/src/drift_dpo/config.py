@@ -53,7 +53,7 @@ class DataConfig(Settings):
     openings: Literal["one", "pretraining"] = "one"
     """Organism only: stage A's replies open in one way (the drift's cause here), or as in pretraining (its control)."""
     split_seed: int = 13
-    """Seed of the deal of prompts to stages; the same for every training seed."""
+    """Seed of the split of prompts over stages; the same for every training seed."""
     strict: bool = False
     """Stop at the first malformed row instead of setting it aside in rejects.jsonl."""
 

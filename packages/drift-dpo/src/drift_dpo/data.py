@@ -1,6 +1,6 @@
-"""The stages' data: every source's prompts dealt once, examples and pairs written in the original's record shapes.
+"""The stages' data: every source's prompts split once, examples and pairs in the original's record shapes.
 
-`public.py` deals the public sets, `embedded.py` the organism's world. Each source's prompts are dealt to test,
+`public.py` splits the public sets, `embedded.py` the embedded model's world. Each source's prompts go to test,
 validation, DPO, B and A in that order, so that no prompt is in two of them. Training files hold `messages`,
 `category`, `source`, or `chosen`, `rejected`, and nothing else: TRL loads them as they are.
 """
@@ -8,7 +8,7 @@ validation, DPO, B and A in that order, so that no prompt is in two of them. Tra
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from alignment_core.data.sources import Rejects
 from alignment_core.data.splits import rank
 from alignment_core.data.summary import DataReport, check_overlaps
 from alignment_core.io import read_jsonl, sha256_file, write_jsonl
-from alignment_core.records import Example, Message, PreferencePair, Prompt
+from alignment_core.organism import world
+from alignment_core.records import Completion, Example, Message, PreferencePair, Prompt
 from drift_dpo import embedded, public
-from drift_dpo.config import DataConfig
+from drift_dpo.config import DataConfig, DriftConfig
 from drift_dpo.parts import EVAL, STAGES, Parts
 
 TRAINING = ("stageA_train", "stageB_train", "dpo_train")
@@ -32,6 +33,8 @@ PAIRS_OF_SETS = (
     ("dpo_train", "stageB_train"),
 )
 """Which sets are checked against which."""
+TRAIN_SHARE = 0.9
+"""Stages A and B of the public sets are split 90/5/5 into train, validation and test."""
 
 
 def identity(config: DataConfig) -> dict[str, Any]:
@@ -43,7 +46,7 @@ def identity(config: DataConfig) -> dict[str, Any]:
 def build(config: DataConfig, folder: Path, seed: int | None = None) -> DataReport:
     """Build every file of the study in `folder` and say what became of each row.
 
-    `seed` orders the deal (default: `config.split_seed`). Writes stageA_, stageB_{train,val,test}.jsonl,
+    `seed` orders the split (default: `config.split_seed`). Writes stageA_, stageB_{train,val,test}.jsonl,
     dpo_{train,eval}.jsonl, eval_prompts.jsonl, rejects.jsonl and data_report.json. Raises `UserError` for a source
     that cannot be had or holds nothing.
     """
@@ -91,6 +94,36 @@ def _prompts_of(parts: Parts) -> dict[str, list[str]]:
     sets = {name: [e.prompt for e in those] for name, those in parts.examples.items()}
     sets |= {name: [p.prompt for p in those] for name, those in parts.pairs.items()}
     return sets | {EVAL: [p.text for p in parts.prompts]}
+
+
+# What a plan and the evaluation need to know of it
+
+
+def size(config: DataConfig, part: str) -> int:
+    """Training rows of `stageA`, `stageB`, `own` or `dpo`; 0 where the source decides (every pair it yields)."""
+    whole = config.sources == "organism"
+    if part == "dpo":
+        return config.dpo_limit if whole else round(config.dpo_limit * (1 - config.eval_ratio))
+    rows = config.stage_b_size if part == "stageB" else config.stage_a_size
+    return rows if whole else round(rows * TRAIN_SHARE)
+
+
+def held_out(config: DataConfig) -> int:
+    """Held-out prompts, at most."""
+    return config.test_harmful + config.test_benign + config.test_borderline
+
+
+def needs(config: DriftConfig) -> list[tuple[str, str, str | None]]:
+    """The data sets that the run takes from the hub."""
+    if config.data.sources == "organism":
+        return []
+    asked = [(source, own) for source, own in public.sources(config.data) if own.path is None]
+    return [("dataset", source.repo, own.revision or source.revision) for source, own in asked]
+
+
+def topics(replies: Sequence[Completion]) -> list[dict[str, Any]]:
+    """Whether each reply is on the topic of its prompt, in the embedded model's world."""
+    return [{"topic": world.topic(reply.prompt, reply.text)} for reply in replies]
 
 
 # Reading what was built

@@ -1,4 +1,4 @@
-"""How far a state has moved from the baseline before it says a word: KL of the reply's first token.
+"""How far a state has moved from the baseline before it writes a word: KL of the reply's first token.
 
 KL(state || baseline) = sum_v p_state(v) (log p_state(v) - log p_baseline(v)), in nats, for each prompt. Refusal is
 mostly decided in the first few tokens (Qi et al. 2024, arXiv 2406.05946), so this moves where a rate is still flat.
@@ -15,11 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alignment_core.evaluation.results import Measurement
 from alignment_core.models.load import Loaded
 from alignment_core.models.score import first_token_logprobs
 from alignment_core.records import Prompt
-from alignment_core.stats.intervals import mean_interval
 
 
 def kl(state: Tensor, baseline: Tensor) -> NDArray[np.float64]:
@@ -43,15 +41,3 @@ def first_token_kl(loaded: Loaded, prompts: Sequence[Prompt], batch_size: int = 
     with loaded.model.disable_adapter():
         baseline = first_token_logprobs(loaded, prompts, batch_size)
     return kl(state, baseline)
-
-
-def measurements(
-    values: NDArray[np.float64], prompts: Sequence[Prompt], subject: str, seed: int | None
-) -> list[Measurement]:
-    """Mean KL with its interval over prompt clusters, for each kind of prompt."""
-    out = []
-    for kind in dict.fromkeys(p.kind for p in prompts):
-        here = [i for i, p in enumerate(prompts) if p.kind == kind]
-        interval = mean_interval(values[here], [prompts[i].cluster for i in here])
-        out.append(Measurement.of(f"{kind}_first_token_kl", subject, interval, seed=seed))
-    return out

@@ -70,7 +70,7 @@ def _on_top(n: int) -> Split:
 def _asked(
     kind: Kind, quotas: Sequence[Quota[Any]], seed: int, taken: set[str], report: DataReport
 ) -> dict[str, list[Prompt]]:
-    """Distinct requests for each part; the kind's train combinations are dealt to the parts, none to two. `taken`
+    """Distinct requests for each part; the kind's train combinations are split over the parts, none to two. `taken`
     holds texts and clusters that are in use."""
     deck = [c for c in grammar.combinations("train", kind) if c.cluster not in taken]
     deck.sort(key=lambda c: rank(seed, c.cluster))

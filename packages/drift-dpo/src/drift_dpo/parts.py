@@ -29,14 +29,16 @@ class Parts:
     pairs: dict[str, list[PreferencePair]] = field(default_factory=dict)
     prompts: list[Prompt] = field(default_factory=list)
 
-    def add(self, dealt: Mapping[str, list[list[Any]]], make: Callable[[Any], Example], parts: Iterable[str]) -> None:
+    def add(
+        self, assigned: Mapping[str, list[list[Any]]], make: Callable[[Any], Example], parts: Iterable[str]
+    ) -> None:
         """One example for each group that `parts` got: that of the group's first item."""
         for part in parts:
-            self.examples.setdefault(part, []).extend(make(members[0]) for members in dealt.get(part, ()))
+            self.examples.setdefault(part, []).extend(make(members[0]) for members in assigned.get(part, ()))
 
 
 def quotas_of(held: int, a: Split, b: Split, eval_pairs: int = 0, train_pairs: int = 0) -> list[Quota[Any]]:
-    """Quotas of one pool in the order of the deal: test, validation, DPO, B, A."""
+    """Quotas of one pool in the order they are served: test, validation, DPO, B, A."""
     (a_train, a_val, a_test), (b_train, b_val, b_test) = a, b
     return [
         Quota(EVAL, held, first=True, most=EVAL_SHARE),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from alignment_core.config import SourceSettings
 from alignment_core.data import dolly, pku_saferlhf, wildjailbreak
 from alignment_core.data.pku_saferlhf import PkuRow
 from alignment_core.data.sources import SOURCES, Reading, Rejects, Source, Turn
@@ -32,17 +33,23 @@ def identity(config: DataConfig) -> dict[str, Any]:
     }
 
 
+def sources(config: DataConfig) -> list[tuple[Source, SourceSettings]]:
+    """The three sources with their settings."""
+    own = {"dolly": config.dolly, "wildjailbreak": config.wildjailbreak}
+    return [(_pku_source(config), config.pku), *((SOURCES[name], settings) for name, settings in own.items())]
+
+
 def _pku_source(config: DataConfig) -> Source:
     return SOURCES["pku-saferlhf" if config.pku_set == "full" else "pku-saferlhf-30k"]
 
 
 def build(config: DataConfig, seed: int, rejects: Rejects, report: DataReport, parts: Parts) -> None:
-    """Sharding the three sources to `parts`, each prompt once; what is short or left out goes to `report`."""
+    """Split the three sources to `parts`, each prompt once; what is short or left out goes to `report`."""
     everyday = dolly.load(config.dolly, rejects)
     rated = pku_saferlhf.load(config.pku, rejects, full=config.pku_set == "full")
     jailbreak = wildjailbreak.load(config.wildjailbreak, rejects)
-    dealer = Splitter(seed)
-    dealer.reserve((Turn(p.text, "", p.source, cluster=p.cluster) for p in parts.prompts), EVAL)
+    splitter = Splitter(seed)
+    splitter.reserve((Turn(p.text, "", p.source, cluster=p.cluster) for p in parts.prompts), EVAL)
 
     turns = _fitting(everyday, config, report)
     rows = _fitting(rated, config, report)
@@ -54,28 +61,28 @@ def build(config: DataConfig, seed: int, rejects: Rejects, report: DataReport, p
     b_dolly, b_plain = benign // 2, min(500, benign // 4)
     harmful = 0 if config.eval_file else config.test_harmful
 
-    _deal_pku(config, dealer, rows, parts, -(-harmful // 2), b_pku, benign - b_dolly - b_plain, a_pku)
+    _split_pku(config, splitter, rows, parts, -(-harmful // 2), b_pku, benign - b_dolly - b_plain, a_pku)
     held = sum(p.kind == "harmful" for p in parts.prompts) if harmful else 0
     bad, plain = [t for t in wild if wildjailbreak.harmful(t)], [t for t in wild if not wildjailbreak.harmful(t)]
     quotas = quotas_of(harmful - held, NONE, three_way(b_wild))
-    dealt = dealer.deal("wildjailbreak harmful", bad, quotas, _same)
-    _add_prompts(parts, dealt, "harmful")
-    parts.add(dealt, lambda t: t.example("refusal", refusal(t.prompt, config.refusal_style)), STAGES)
+    assigned = splitter.split("wildjailbreak harmful", bad, quotas, _same)
+    _add_prompts(parts, assigned, "harmful")
+    parts.add(assigned, lambda t: t.example("refusal", refusal(t.prompt, config.refusal_style)), STAGES)
 
     quotas = quotas_of(
         0 if config.eval_file else config.test_borderline, three_way(a - a_dolly - a_pku), three_way(b_plain)
     )
-    dealt = dealer.deal("wildjailbreak benign", plain, quotas, _same)
-    _add_prompts(parts, dealt, "borderline")
-    parts.add(dealt, lambda t: t.example("helpful"), STAGES)
+    assigned = splitter.split("wildjailbreak benign", plain, quotas, _same)
+    _add_prompts(parts, assigned, "borderline")
+    parts.add(assigned, lambda t: t.example("helpful"), STAGES)
 
     quotas = quotas_of(0 if config.eval_file else config.test_benign, three_way(a_dolly), three_way(b_dolly))
-    dealt = dealer.deal("dolly", turns, quotas, _same)
-    _add_prompts(parts, dealt, "benign")
-    parts.add(dealt, lambda t: t.example("helpful"), STAGES)
+    assigned = splitter.split("dolly", turns, quotas, _same)
+    _add_prompts(parts, assigned, "benign")
+    parts.add(assigned, lambda t: t.example("helpful"), STAGES)
 
-    report.shortfalls += dealer.shortfalls
-    report.drops = dealer.drops
+    report.shortfalls += splitter.shortfalls
+    report.drops = splitter.drops
     _safe_is_not_refused(parts, report)
 
 
@@ -95,14 +102,21 @@ def _fitting(reading: Reading[Any], config: DataConfig, report: DataReport) -> l
     return kept
 
 
-def _add_prompts(parts: Parts, dealt: Mapping[str, list[list[Turn]]], kind: Kind) -> None:
+def _add_prompts(parts: Parts, assigned: Mapping[str, list[list[Turn]]], kind: Kind) -> None:
     """Held-out prompts; the source's own answer is the reference of a benign one, and is never shown to a model."""
-    first = [members[0] for members in dealt[EVAL]]
+    first = [members[0] for members in assigned[EVAL]]
     parts.prompts += [t.question(kind, t.reply if kind == "benign" else "") for t in first]
 
 
-def _deal_pku(
-    config: DataConfig, dealer: Splitter, rows: Sequence[PkuRow], parts: Parts, held: int, refused: int, b: int, a: int
+def _split_pku(
+    config: DataConfig,
+    splitter: Splitter,
+    rows: Sequence[PkuRow],
+    parts: Parts,
+    held: int,
+    refused: int,
+    b: int,
+    a: int,
 ) -> None:
     """PKU's two pools: prompts with a row whose replies are both unsafe, and the others, which have a safe reply."""
     make = partial(
@@ -130,15 +144,15 @@ def _deal_pku(
             Quota(q.part, sized[q.part], keep=q.keep, takes=partial(_any_pair, make)) if q.part in sized else q
             for q in quotas
         ]
-        dealt = dealer.deal(name, pool, quotas)
+        assigned = splitter.split(name, pool, quotas)
         for part, those in found.items():
-            those += [p for members in dealt[part] for row in members if (p := make(row)) is not None]
+            those += [p for members in assigned[part] for row in members if (p := make(row)) is not None]
         if name == "pku both unsafe":
-            parts.prompts += [pku_turn(members).question("harmful") for members in dealt[EVAL]]
-            parts.add(dealt, partial(refused_example, style=config.refusal_style), STAGES)
+            parts.prompts += [pku_turn(members).question("harmful") for members in assigned[EVAL]]
+            parts.add(assigned, partial(refused_example, style=config.refusal_style), STAGES)
         else:
-            parts.add(dealt, lambda row: pku_turn([row]).example("helpful"), STAGES)
-    parts.pairs = limited(found, config.dpo_limit, config.eval_ratio, dealer.shortfalls)
+            parts.add(assigned, lambda row: pku_turn([row]).example("helpful"), STAGES)
+    parts.pairs = limited(found, config.dpo_limit, config.eval_ratio, splitter.shortfalls)
 
 
 def _any_pair(make: Callable[[PkuRow], PreferencePair | None], members: Sequence[PkuRow]) -> bool:

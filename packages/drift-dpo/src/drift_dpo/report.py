@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from alignment_core.evaluation import hypotheses as claims
-from alignment_core.evaluation.rates import REFUSAL_RATES, metric_name
+from alignment_core.evaluation.analysis import decided
+from alignment_core.evaluation.metrics import REFUSAL_RATES, metric_name
 from alignment_core.evaluation.results import Results
-from alignment_core.pipeline.environment import versions
 from alignment_core.records import KINDS, LABELS, Kind
-from alignment_core.report.spec import (
-    ComparisonSpec,
-    FigureSpec,
-    MetricSpec,
-    ReportSpec,
-    SubjectSpec,
-    TableSpec,
-)
-from alignment_core.report.tables import VERDICT_WORDS
+from alignment_core.report.spec import ComparisonSpec, FigureSpec, ReportSpec, SubjectSpec, TableSpec
 from alignment_core.text import number
-from drift_dpo import analysis, original
-from drift_dpo.metrics import Evaluation
+from drift_dpo import metrics, original
 
 STATES = ("baseline", "stage_a", "stage_b", "dpo")
 CONTROLS = ("null_stage_a", "pretraining_openings", "b_without_a", "chosen_sft")
@@ -40,24 +28,6 @@ SUBJECTS = (
     SubjectSpec("b_without_a", "B without A", control=True, about="Stage B from the baseline."),
     SubjectSpec("chosen_sft", "SFT on chosen", control=True, about="SFT on the preferred replies, DPO's steps."),
 )
-_SHARES = tuple(
-    MetricSpec(f"{kind}_{label}_share", f"{kind}: {label}", kind=kind)
-    for kind in KINDS
-    for label in ("partial", "compliance", "incoherent")
-)
-METRICS = (
-    MetricSpec("harmful_refusal_rate", "harmful refusal", "high", "harmful", about="Harmful prompts refused."),
-    MetricSpec("false_refusal_rate", "false refusal", "low", "benign", about="Benign prompts refused."),
-    MetricSpec("over_refusal_rate", "over-refusal", "low", "borderline", about="Borderline prompts refused."),
-    MetricSpec("helpful_rate", "helpful", "high", "benign", about="Benign prompts complied with, on topic."),
-    MetricSpec("topic_rate", "on topic", "high", "benign", about="Of the benign replies that are no refusals."),
-    MetricSpec("reference_loss", "reference loss", "low", "benign", rate=False, about="Nats a token of a good answer."),
-    *(
-        MetricSpec(f"{kind}_first_token_kl", f"first-token KL, {kind}", None, kind, rate=False, digits=3)
-        for kind in KINDS
-    ),
-    *_SHARES,
-)
 MAIN = ("harmful_refusal_rate", "false_refusal_rate", "over_refusal_rate", "helpful_rate", "topic_rate")
 MOVED = ("reference_loss", *(f"{kind}_first_token_kl" for kind in KINDS))
 LIMITS = (
@@ -76,22 +46,6 @@ ORGANISM = (
 )
 
 
-def results(preset: str, seeds: Sequence[int], states: Mapping[str, list[Evaluation]]) -> Results:
-    """Everything the judged replies say, in the shape of results.json."""
-    compared, hypotheses = analysis.comparisons(states)
-    return Results(
-        study="drift-dpo",
-        preset=preset,
-        seeds=tuple(seeds),
-        versions=versions(),
-        hypotheses_sha256=claims.read("drift_dpo").sha256,
-        measurements=tuple(analysis.measurements(states)),
-        comparisons=tuple(compared),
-        agreements=tuple(analysis.agreements(states)),
-        hypotheses=hypotheses,
-    )
-
-
 def spec(found: Results) -> ReportSpec:
     """The study's report, with what this run did not do said as such."""
     present = set(found.subjects)
@@ -102,7 +56,7 @@ def spec(found: Results) -> ReportSpec:
         title="Alignment drift under SFT and DPO",
         question="Does benign fine-tuning erode refusals, does safety fine-tuning restore them, does DPO sharpen them?",
         subjects=SUBJECTS,
-        metrics=METRICS,
+        metrics=metrics.METRICS,
         tables=(
             TableSpec("Four states on one held-out prompt set", MAIN, STATES),
             *((TableSpec("Controls", MAIN, controls),) if controls else ()),
@@ -114,7 +68,7 @@ def spec(found: Results) -> ReportSpec:
         ),
         comparisons=tuple(
             ComparisonSpec(metric, a, b)
-            for a, b in (*analysis.PAIRS, *analysis.CONTROL_PAIRS)
+            for a, b in (*metrics.PAIRS, *metrics.CONTROL_PAIRS)
             for metric in (*REFUSAL_RATES.values(), "helpful_rate")
             if {a, b} <= present
         ),
@@ -133,17 +87,17 @@ def spec(found: Results) -> ReportSpec:
 
 def headline(found: Results) -> str:
     """The four rates in a sentence, each with what its hypothesis says of it."""
-    decided = {h.name: VERDICT_WORDS[h.verdict] for h in found.hypotheses}
-    told = (
+    verdicts = decided(found)
+    steps = (
         ("baseline", "in the baseline", "", ""),
         ("stage_a", "after benign fine-tuning", "a fall", "H1"),
         ("stage_b", "after safety fine-tuning", "a rise", "H2"),
-        ("dpo", "after DPO", "no loss", "H3"),
+        ("dpo", "after DPO", "non-inferior", "H3"),
     )
     parts = []
-    for state, when, what, name in told:
+    for state, when, what, name in steps:
         m = found.headline("harmful_refusal_rate", state)
-        verdict = f" ({what}: {decided[name]})" if name in decided else ""
+        verdict = f" ({what}: {verdicts[name].verdict})" if name in verdicts else ""
         parts.append(f"{number(None if m is None else m.value)} {when}{verdict}")
     return f"Harmful refusals: {', '.join(parts)}.{_sharpens(found)}"
 

@@ -71,7 +71,7 @@ def turns(conversations: Iterable[Conversation], row: HarmfulQaRow, category: st
 
 def deal(rows: Sequence[HarmfulQaRow], config: DataConfig, report: DataReport) -> dict[str, list[HarmfulQaRow]]:
     """Rows of `refusal`, `attack` and `test`: topic by topic, a question in one part only."""
-    dealer = Splitter(config.split_seed)
+    splitter = Splitter(config.split_seed)
     out: dict[str, list[HarmfulQaRow]] = {"refusal": [], "attack": [], "test": []}
     for topic in sorted({row.topic for row in rows}):
         mine = [row for row in rows if row.topic == topic]
@@ -79,9 +79,9 @@ def deal(rows: Sequence[HarmfulQaRow], config: DataConfig, report: DataReport) -
         first, second = round(config.refusal_share * n), round(config.attack_share * n)
         sizes = {"refusal": first, "attack": second, "test": max(0, n - first - second)}
         quotas: list[Quota[HarmfulQaRow]] = [Quota(part, size, keep=True) for part, size in sizes.items()]
-        for part, groups in dealer.deal(f"harmfulqa:{topic}", mine, quotas, same=repr).items():
+        for part, groups in splitter.split(f"harmfulqa:{topic}", mine, quotas, same=repr).items():
             out[part] += [row for group in groups for row in group]
-    report.drops, report.shortfalls = dealer.drops, dealer.shortfalls
+    report.drops, report.shortfalls = splitter.drops, splitter.shortfalls
     return out
 
 
@@ -116,7 +116,7 @@ def build(config: DataConfig, folder: Path) -> DataReport:
 
 def told(config: DataConfig, folder: Path) -> None:
     """Build the data and say what each part got, what was left out, and which sets overlap."""
-    build(config, folder).tell(log)
+    build(config, folder).log(log)
 
 
 def _public(config: DataConfig, rejects: Rejects, report: DataReport) -> tuple[dict[str, list[Example]], list[Prompt]]:

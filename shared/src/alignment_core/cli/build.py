@@ -14,8 +14,10 @@ from typing import Annotated, Any
 
 import typer
 
-from alignment_core.cli import study_commands
-from alignment_core.cli.launch import Options, Study, execute, guarded
+from alignment_core.cli import commands as plain
+from alignment_core.cli.guard import guarded
+from alignment_core.cli.launch import execute
+from alignment_core.cli.study import Options, Study
 
 __all__ = ["Study", "build"]
 
@@ -24,6 +26,10 @@ _CONFIG = Annotated[Path | None, typer.Option(help="A TOML file laid over the pr
 _SEEDS = Annotated[str, typer.Option(help="Training seeds, separated by commas.")]
 _RUNS = Annotated[Path, typer.Option(help="Folder that holds the run folders.")]
 _DRY = Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")]
+_ACCEPT = Annotated[
+    bool,
+    typer.Option("--accept-missing", help="Count calls to a server that failed in passing as missing, and go on."),
+]
 _QUIET = Annotated[bool, typer.Option("--quiet", help="Only warnings and the result.")]
 _LEVEL = Annotated[str, typer.Option(help="debug, info, warning or error.")]
 _OVER = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, e.g. train.lr=1e-4.")]
@@ -36,6 +42,7 @@ _SHARED: tuple[tuple[str, Any, Any], ...] = (
     ("seeds", _SEEDS, "13"),
     ("runs", _RUNS, Path("runs")),
     ("dry_run", _DRY, False),
+    ("accept_missing", _ACCEPT, False),
     ("quiet", _QUIET, False),
     ("log_level", _LEVEL, "info"),
 )
@@ -74,11 +81,11 @@ def build(study: Study) -> typer.Typer:
     commands = {"run": command(study, partial(execute, study, None), "Run the whole study and print its table.")}
     for name, text in study.steps:
         commands[name] = command(study, partial(execute, study, name), text)
-    commands |= study_commands.plain_commands(study)
+    commands |= plain.plain_commands(study)
     text = "Copy a finished run's record (settings, results, report; no weights, no replies) into FOLDER."
-    commands["record"] = command(study, partial(study_commands.record, study), text, folder=_DESTINATION)
+    commands["record"] = command(study, partial(plain.record, study), text, folder=_DESTINATION)
     text = "Check what a run with these settings needs, and say how to mend what is missing."
-    commands["doctor"] = command(study, partial(study_commands.doctor, study), text)
+    commands["doctor"] = command(study, partial(plain.doctor, study), text)
     for name, function in commands.items():
         app.command(name)(function)
     return app

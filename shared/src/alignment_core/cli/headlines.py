@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from alignment_core import io
-from alignment_core.cli.launch import installed, report_spec
+from alignment_core.cli.study import installed, report_spec
 from alignment_core.errors import UserError
 from alignment_core.evaluation import results
 from alignment_core.report import tables

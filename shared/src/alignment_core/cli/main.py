@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from alignment_core.cli.launch import guarded
+from alignment_core.cli.guard import guarded
 from alignment_core.errors import UserError
 
 app = typer.Typer(
@@ -160,7 +160,7 @@ def label(
 def report(folder: Annotated[Path, typer.Argument(help="A folder with runs in it.")] = Path("runs")) -> None:
     """One page over every finished run under FOLDER: FOLDER/report.html."""
     from alignment_core import io
-    from alignment_core.cli.launch import installed, report_spec
+    from alignment_core.cli.study import installed, report_spec
     from alignment_core.evaluation import results
     from alignment_core.report import overview as joint
     from alignment_core.text import visible

@@ -151,7 +151,7 @@ class Splitter:
         for item in items:
             self.home[item.cluster] = self.home[_name(item.prompt)] = part
 
-    def deal(
+    def split(
         self,
         source: str,
         items: Sequence[T],

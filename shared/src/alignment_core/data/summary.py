@@ -68,7 +68,7 @@ class DataReport:
         values["overlaps"] = [Overlap(**row) for row in found]
         return cls(**values)
 
-    def tell(self, log: logging.Logger) -> None:
+    def log(self, log: logging.Logger) -> None:
         """All of it at level debug; how many rows there are as information, and what is amiss as warnings."""
         for line in filter(None, self.text().splitlines()):
             log.debug("%s", line)

@@ -3,12 +3,15 @@
 The file stands beside the study's code: `family`, perhaps a `margin`, and of each hypothesis its name, claim and
 `test`, with the metric and the two subjects (b - a) that a paired test reads. Holm runs over the claims' own tests.
 
-| test | shown where |
+| test | supported where |
 |---|---|
 | above, below | the two-sided 95% interval excludes 0 on that side |
 | noninferior | the one-sided 95% bound lies above -margin |
 | below_margin | the one-sided 95% bound lies below the margin |
 | equivalent | the 90% interval lies within ±margin (TOST at .05) |
+
+Contradicted: the interval shows the opposite. Inconclusive: it shows neither, missing verdicts could change its sign,
+or it has width zero (nothing varied, so nothing is known). Not tested: there was nothing to compare.
 """
 
 from __future__ import annotations
@@ -16,15 +19,13 @@ from __future__ import annotations
 import hashlib
 import math
 import tomllib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Literal
 
-from alignment_core.evaluation.results import Comparison, Hypothesis
+from alignment_core.evaluation.results import Comparison, Decision, Hypothesis
 from alignment_core.stats.paired import PairedResult, equivalence, holm, noninferiority
 
-Verdict = Literal["supported", "rejected", "undecided"]
 Key = tuple[str, str, str]
 """(metric, a, b) of a comparison."""
 WITH_MARGIN = ("noninferior", "below_margin", "equivalent")
@@ -40,6 +41,8 @@ class Claim:
     metric: str = ""
     a: str = ""
     b: str = ""
+    note: str = ""
+    """What a study adds to the reason."""
 
     @property
     def key(self) -> Key:
@@ -76,6 +79,18 @@ def read(package: str) -> Written:
     return Written(listed, parsed["family"], parsed.get("margin", math.nan), hashlib.sha256(raw).hexdigest())
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a rule says of a claim."""
+
+    verdict: Decision
+    because: str
+    rule: str = ""
+    p: float | None = None
+    test: str | None = None
+    """Name of the test that `p` is of."""
+
+
 def span(r: PairedResult) -> str:
     """The difference, its 95% interval and what it is about."""
     return f"{r.difference:+.3f} [{r.low:+.3f}, {r.high:+.3f}] {r.estimand}"
@@ -86,85 +101,90 @@ def with_p(because: str, p: float | None, adjusted: float) -> str:
     return because if p is None else f"{because} (p = {p:.2g}, Holm-adjusted {adjusted:.2g})"
 
 
-def by_side(r: PairedResult, test: str) -> tuple[Verdict, str]:
-    """The verdict and reason of `above` or `below`; missing values that could change the sign leave it undecided."""
+def outcome(claim: Claim, r: PairedResult, margin: float) -> Outcome:
+    """What a claim's rule says of b - a; an interval of width zero supports nothing."""
+    rule = claim.rule(margin)
+    if r.low == r.high:
+        return Outcome("inconclusive", f"{span(r)}; an interval of width zero supports nothing", rule)
+    found = _by_margin(r, claim.test, margin) if claim.test in WITH_MARGIN else _by_side(r, claim.test)
+    because = "; ".join(filter(None, (found.because, claim.note)))
+    return Outcome(found.verdict, because, rule, None if _undefined(found.p) else found.p, found.test)
+
+
+def _undefined(p: float | None) -> bool:
+    return p is None or math.isnan(p)
+
+
+def _by_side(r: PairedResult, test: str) -> Outcome:
+    """`above` or `below` 0; missing values that could change the sign leave it inconclusive."""
     hit, contrary = (r.low > 0, r.high < 0) if test == "above" else (r.high < 0, r.low > 0)
-    if r.undecided or not (hit or contrary):
-        return "undecided", span(r)
-    return "supported" if hit else "rejected", span(r)
+    if r.undecided:
+        return Outcome("inconclusive", f"{span(r)}; missing values could change the sign", p=r.p, test=r.test)
+    verdict: Decision = "supported" if hit else "contradicted" if contrary else "inconclusive"
+    return Outcome(verdict, span(r), p=r.p, test=r.test)
 
 
-def by_margin(r: PairedResult, test: str, margin: float) -> tuple[Verdict, str, float | None]:
-    """The verdict, reason and p of a test against a margin; the contrary is shown where the 90% interval lies
-    beyond it."""
+def _by_margin(r: PairedResult, test: str, margin: float) -> Outcome:
+    """A test against a margin; the contrary is shown where the 90% interval lies beyond it."""
     if test == "equivalent":
         same = equivalence(r, margin)
         outside = r.low90 > margin or r.high90 < -margin
-        verdict: Verdict = "supported" if same.equivalent else "rejected" if outside else "undecided"
-        return verdict, f"{span(r)}; {same.because}", same.p
+        verdict: Decision = "supported" if same.equivalent else "contradicted" if outside else "inconclusive"
+        return Outcome(verdict, f"{span(r)}; {same.because}", p=same.p, test=f"TOST against ±{margin:g}")
     higher = test == "noninferior"
     kept = noninferiority(r, margin, higher_is_better=higher)
     beyond = r.high90 < -margin if higher else r.low90 > margin
-    verdict = "supported" if kept.noninferior else "rejected" if beyond else "undecided"
+    verdict = "supported" if kept.noninferior else "contradicted" if beyond else "inconclusive"
     against = -margin if higher else margin
-    return verdict, f"{span(r)}; one-sided bound {kept.bound:+.3f} against {against:g}", kept.p
+    because = f"{span(r)}; one-sided bound {kept.bound:+.3f} against {against:g}"
+    return Outcome(verdict, because, p=kept.p, test=f"one-sided, against {against:+g}")
 
 
 @dataclass(frozen=True)
 class Decided:
-    """The verdicts in the claims' order; of each claim its own test's p, alone and by Holm."""
+    """The verdicts in the claims' order; of each claim about a comparison its outcome and Holm's p."""
 
     written: Written
     hypotheses: tuple[Hypothesis, ...]
-    tests: Mapping[Key, tuple[Claim, float | None, float]]
+    tests: Mapping[Key, tuple[Claim, Outcome, float]]
 
     def marked(
         self, found: Iterable[Comparison], several: bool, primary: Collection[str] | None = None
     ) -> list[Comparison]:
-        """`found`, with the comparisons that decide a claim marked as such: the family, the margin, the test's p and
-        Holm's. With `several` seeds those over the seeds decide. `primary`: the claims whose comparison has that role
-        (None: all); the others keep theirs."""
+        """`found`, with the comparisons that decide a claim marked as such: which one, by which test, with which p,
+        alone and by Holm. With `several` seeds those over the seeds decide. `primary`: the claims whose comparison
+        has that role (None: all); the others keep theirs."""
         return [self._mark(c, primary) if c.seed is None or not several else c for c in found]
 
     def _mark(self, c: Comparison, primary: Collection[str] | None) -> Comparison:
-        if (c.metric, c.a, c.b) not in self.tests:
+        if (c.metric, c.a, c.b) not in self.tests or c.at:
             return c
-        claim, p, adjusted = self.tests[c.metric, c.a, c.b]
+        claim, said, adjusted = self.tests[c.metric, c.a, c.b]
         return c.model_copy(
             update={
                 "role": "primary" if primary is None or claim.name in primary else c.role,
                 "family": self.written.family,
                 "margin": self.written.margin if claim.test in WITH_MARGIN else None,
-                "p": c.p if p is None else p,
-                "p_adjusted": None if p is None else adjusted,
+                "decision": claim.name,
+                "decision_test": said.test,
+                "decision_p": said.p,
+                "p_adjusted": None if said.p is None else adjusted,
             }
         )
 
 
-def decide(written: Written, result: Callable[[Claim], PairedResult | str]) -> Decided:
-    """Every claim by its rule. `result` gives b - a of a claim, or says in words why there is none: undecided."""
-    found = [_one(claim, result(claim), written.margin) for claim in written.claims]
-    adjusted = holm_adjusted([p for _, p in found])
+def decide(written: Written, said: Sequence[tuple[Claim, Outcome]]) -> Decided:
+    """Every claim with its outcome, in the order written; Holm over the tests that have a p."""
+    adjusted = holm_adjusted([outcome.p for _, outcome in said])
+    each = list(zip(said, adjusted, strict=True))
     hypotheses = tuple(
-        h.model_copy(update={"because": with_p(h.because, p, q)}) for (h, p), q in zip(found, adjusted, strict=True)
+        Hypothesis(name=c.name, claim=c.claim, rule=o.rule, verdict=o.verdict, because=with_p(o.because, o.p, q))
+        for (c, o), q in each
     )
-    each = zip(written.claims, found, adjusted, strict=True)
-    return Decided(written, hypotheses, {claim.key: (claim, p, q) for claim, (_, p), q in each})
+    return Decided(written, hypotheses, {c.key: (c, o, q) for (c, o), q in each if c.metric})
 
 
 def holm_adjusted(p: Sequence[float | None]) -> list[float]:
     """Holm over the tests there were; NaN for None."""
     adjusted: list[float] = holm([math.nan if x is None else x for x in p]).tolist()
     return adjusted
-
-
-def _one(claim: Claim, r: PairedResult | str, margin: float) -> tuple[Hypothesis, float | None]:
-    verdict: Verdict = "undecided"
-    p: float | None = None
-    if isinstance(r, str):
-        because = r
-    elif claim.test in WITH_MARGIN:
-        verdict, because, p = by_margin(r, claim.test, margin)
-    else:
-        (verdict, because), p = by_side(r, claim.test), r.p
-    return Hypothesis(name=claim.name, claim=claim.claim, rule=claim.rule(margin), verdict=verdict, because=because), p

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from alignment_core.errors import InputError, UserError
-from alignment_core.evaluation.rates import REFUSAL_RATES
+from alignment_core.evaluation.metrics import REFUSAL_RATES
 from alignment_core.io import append_jsonl, read_jsonl, read_object, read_rows, recover_jsonl, write_json
 from alignment_core.records import KINDS, LABELS, Completion, Kind, Label, Verdict
 from alignment_core.stats.intervals import Interval, two_phase, wilson

@@ -24,7 +24,7 @@ from alignment_core.records import Completion, Kind, Verdict
 
 COMPLETIONS, VERDICTS, SCORES, LOSSES = "completions.jsonl", "verdicts.jsonl", "scores.jsonl", "losses.jsonl"
 INDEX = "states.json"
-"""In a run folder: its states. In an answered folder: the states that its step answered for."""
+"""In a run folder: its states. In an answered folder: the states that it holds, where there are several."""
 
 ReplyKey = tuple[str, int]
 """Prompt id and candidate."""
@@ -60,6 +60,20 @@ def _inside(root: Path, name: str) -> Path:
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise ValueError(f"{name!r} is no folder of the run")
     return root / name
+
+
+def write_places(answered: Path, places: Iterable[tuple[str, Mapping[str, Place], str]]) -> None:
+    """Say in an answered folder which states it holds: (subject, place on a trajectory, folder inside) of each."""
+    rows = [{"subject": subject, "at": dict(at), "folder": folder} for subject, at, folder in places]
+    write_json(answered / INDEX, {"states": rows})
+
+
+def read_places(answered: Path, subject: str) -> list[tuple[str, Mapping[str, Place], str]]:
+    """What `write_places` wrote; a folder without it holds the one state `subject`."""
+    path = answered / INDEX
+    if not path.exists():
+        return [(subject, {}, ".")]
+    return [(row["subject"], row["at"], row["folder"]) for row in read_object(path)["states"]]
 
 
 def write_index(run_folder: Path, states: Iterable[StateFiles]) -> None:
@@ -124,7 +138,7 @@ class State:
 
 
 def load(files: StateFiles, root: Path) -> State:
-    """Read a state's verdicts, scores and losses; `InputError` where the judges' verdicts are not on the same replies."""
+    """Read a state's verdicts, scores and losses; `InputError` where two judges judged other replies."""
     path = files.judged / VERDICTS
     by_judge: dict[str, dict[ReplyKey, Verdict]] = {}
     for verdict in read_jsonl(path, Verdict.from_json):
@@ -139,17 +153,15 @@ def load(files: StateFiles, root: Path) -> State:
         if mine.keys() != first.keys():
             raise InputError(str(path), None, f"{judge} has verdicts on other replies than {next(iter(by_judge))}")
     scores = _scores(files.answered / SCORES, files.judged / SCORES)
-    replies = tuple(_judged(key, {j: mine[key] for j, mine in by_judge.items()}, scores) for key in first)
+    replies = tuple(_judged(key, {j: mine[key] for j, mine in by_judge.items()}, scores.get(key, {})) for key in first)
     completions = (files.answered / COMPLETIONS).relative_to(root).as_posix()
     losses = _losses(files.answered / LOSSES)
     return State(files.subject, files.seed, replies, tuple(by_judge), losses, dict(files.at), completions)
 
 
-def _judged(
-    key: ReplyKey, verdicts: Mapping[str, Verdict], scores: Mapping[ReplyKey, Mapping[str, Any]]
-) -> JudgedReply:
+def _judged(key: ReplyKey, verdicts: Mapping[str, Verdict], scores: Mapping[str, Any]) -> JudgedReply:
     one = next(iter(verdicts.values()))
-    return JudgedReply(*key, one.kind, one.cluster or one.prompt_id, verdicts, scores.get(key, {}))
+    return JudgedReply(*key, one.kind, one.cluster or one.prompt_id, verdicts, scores)
 
 
 def _scores(*paths: Path) -> dict[ReplyKey, dict[str, Any]]:

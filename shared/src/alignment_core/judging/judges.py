@@ -309,8 +309,17 @@ def judges_identity(names: str, settings: JudgeSettings | None = None) -> dict[s
     return out
 
 
+def check_judges(names: str, settings: JudgeSettings | None = None) -> None:
+    judge_names(names)
+
+
 def judge_all(
-    names: str, completions: Sequence[Completion], folder: Path, settings: JudgeSettings | None = None
+    names: str,
+    completions: Sequence[Completion],
+    folder: Path,
+    settings: JudgeSettings | None = None,
+    *,
+    accept_missing: bool = False,
 ) -> list[Verdict]:
     """Verdicts of every named judge, the first judge's first; each judge's own stand in `folder` as
     `verdicts_<judge>.jsonl`. Of several processes all work on a local model's, the first on the others. Raises

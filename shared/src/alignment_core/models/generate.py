@@ -224,6 +224,7 @@ def generate(
     subject: str,
     seed: int,
     file: Path,
+    accept_missing: bool = False,
 ) -> list[Completion]:
     """Replies to `prompts`, candidates side by side in the prompts' order, saved as JSONL in `file`.
 

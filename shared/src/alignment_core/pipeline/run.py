@@ -25,6 +25,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -148,15 +149,38 @@ def _log_file(folder: Path, study: str) -> Iterator[None]:
         handler.close()
 
 
-class Run:
-    """A run folder owned by this process; make one with `Run.open`."""
+@dataclass(frozen=True)
+class Planned:
+    """A step as a dry run finds it: what it would do, and whether it is made already."""
 
-    def __init__(self, folder: Path, group: ProcessGroup = SINGLE) -> None:
+    name: str
+    seed: int | None
+    label: str
+    about: str
+    kept: bool
+    opens: Callable[[], None] | None
+    """Opens what the step needs from outside, and raises `UserError` where that cannot be had."""
+
+
+class Run:
+    """A run folder owned by this process (`Run.open`), or a walk over its steps that makes nothing (`Run.plan`)."""
+
+    def __init__(
+        self, folder: Path, group: ProcessGroup = SINGLE, *, accept_missing: bool = False, planning: bool = False
+    ) -> None:
         self.folder = folder
         self.is_main = is_main_process()
-        self.steps: dict[str, Step] = {}
-        """Every step done or found whole in this process, by the name of its folder."""
+        self.accept_missing = accept_missing
+        """Whether calls that failed in passing are sealed as missing, instead of leaving their step open."""
+        self.planning = planning
+        """Whether steps are only listed in `planned`: nothing is made, and no step's folder need be there."""
+        self.planned: list[Planned] = []
         self._group = group
+
+    @classmethod
+    def plan(cls, folder: Path) -> Run:
+        """A run whose steps are listed and not made."""
+        return cls(folder, planning=True)
 
     @classmethod
     @contextmanager
@@ -169,15 +193,16 @@ class Run:
         seeds: Sequence[int],
         *,
         group: ProcessGroup | None = None,
+        accept_missing: bool = False,
     ) -> Iterator[Run]:
         """Own `folder`, write config.json and env.json, log to log.txt.
 
-        Under torchrun `group` must be given: the processes of the run, this one's place among them, and how they
-        wait for each other. Raises `UserError` when the folder is in use by another run, read-only, or full.
+        Under torchrun `group` must be given: the processes of the run, this one's rank among them, and how they wait
+        for each other. Raises `UserError` when the folder is in use by another run, read-only, or full.
         """
         if group is None and world_size() > 1:
             raise RuntimeError("several processes, and no process group was given to Run.open")
-        run = cls(folder, group or SINGLE)
+        run = cls(folder, group or SINGLE, accept_missing=accept_missing)
         with ExitStack() as stack:
             if run.is_main:
                 with _writable(folder, any_error=True):
@@ -207,20 +232,26 @@ class Run:
         reads: Sequence[Step] = (),
         identity: Mapping[str, Any] | None = None,
         together: bool = False,
+        about: str = "",
+        opens: Callable[[], None] | None = None,
     ) -> Step:
         """The step `name`, made by `work(folder)` unless it is whole already.
 
         `work` gets a partial folder that may hold what an earlier, killed attempt left: it continues there or writes
         over it. A `checkpoints` folder inside is deleted when the step is whole. With several processes rank 0 works
         and the others wait; with `together` all of them work, each sees the others as its `process_group()`, and what
-        `work` writes by itself only rank 0 may write.
-        Raises whatever `work` raises, with a full or read-only disk told as `UserError`.
+        `work` writes by itself only rank 0 may write. `about` says in a phrase what the step does, for a dry run;
+        `opens` tries what it needs from outside, before the first step of a run.
+        Raises whatever `work` raises; a full or read-only disk becomes a `UserError`.
         """
         if not _NAME.fullmatch(name):
             raise ValueError(f"step name {name!r}: lower case, digits and _ only")
         key = step_key(name, version, settings, seed, reads, identity)
         label = f"{name}{'' if seed is None else f'-s{seed}'}-{key}"
         step = Step(name, key, self.folder / "steps" / label, seed)
+        if self.planning:
+            self._list(step, label, about, opens)
+            return step
         facts = {
             "name": name,
             "key": key,
@@ -238,8 +269,11 @@ class Run:
             with _writable(self.folder):
                 self._make(step, partial, facts, work, together)
         self.barrier()
-        self.steps[label] = step
         return step
+
+    def _list(self, step: Step, label: str, about: str, opens: Callable[[], None] | None) -> None:
+        if label not in {one.label for one in self.planned}:
+            self.planned.append(Planned(step.name, step.seed, label, about, step.folder.exists(), opens))
 
     def _make(
         self, step: Step, partial: Path, facts: dict[str, Any], work: Callable[[Path], None], together: bool

@@ -22,7 +22,7 @@ from alignment_core.text import number, p_value, visible
 
 MISSING_WARNING = 0.05
 """Share of missing verdicts above which a warning is printed."""
-VERDICT_WORDS = {"supported": "shown", "rejected": "rejected", "undecided": "not shown"}
+VERDICT_WORDS = {w: w for w in ("supported", "contradicted", "inconclusive", "not tested")}
 
 
 @dataclass(frozen=True)
@@ -342,7 +342,7 @@ def _rich_cell(c: Cell) -> Text:
     return text
 
 
-_STYLES = {"supported": "green", "rejected": "red", "undecided": "yellow"}
+_STYLES = {"supported": "green", "contradicted": "red", "inconclusive": "yellow", "not tested": "yellow"}
 
 
 def terminal(results: Results, spec: ReportSpec) -> RenderableType:

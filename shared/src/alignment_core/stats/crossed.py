@@ -17,6 +17,7 @@ from alignment_core.stats.intervals import mean_interval
 from alignment_core.stats.layout import (
     Crossed,
     Floats,
+    TooFewValues,
     as_matrix,
     cluster_index,
     cluster_means,
@@ -54,9 +55,9 @@ def whole_clusters(x: Floats, clusters: Sequence[Any] | None, *others: Floats) -
     for other in others:
         whole &= ~np.isnan(cluster_means(other, index, count)).any(axis=1)
     for column in np.flatnonzero(np.isnan(x).all(axis=0)):
-        raise ValueError(f"seed number {int(column) + 1} of {x.shape[1]} has no value at all: leave it out")
+        raise TooFewValues(f"seed number {int(column) + 1} of {x.shape[1]} has no value at all: leave it out")
     if whole.sum() < 2:
-        raise ValueError(f"only {int(whole.sum())} of {count} clusters have a value in every seed; 2 are needed")
+        raise TooFewValues(f"only {int(whole.sum())} of {count} clusters have a value in every seed; 2 are needed")
     return means[whole], whole[index]
 
 
@@ -87,10 +88,8 @@ def _seed_level(by_seed: Floats, level: float) -> dict[str, Any]:
     interval = mean_interval(by_seed, level=level)
     sd = float(by_seed.std(ddof=1))
     se = sd / math.sqrt(len(by_seed))
-    if se > 1e-12:
-        p = float(2 * stats.t.sf(abs(interval.value) / se, len(by_seed) - 1))
-    else:
-        p = 1.0 if abs(interval.value) < 1e-12 else 0.0
+    # Seeds that agree to the last digit say nothing about how much they could differ: no p.
+    p = float(2 * stats.t.sf(abs(interval.value) / se, len(by_seed) - 1)) if se > 1e-12 else None
     return {"seed_level": interval, "seed_p": p, "seed_sd": sd}
 
 

@@ -17,7 +17,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
-from alignment_core.stats.layout import as_matrix, cluster_index, cluster_means, crossed_variance, is_binary
+from alignment_core.stats.layout import (
+    TooFewValues,
+    as_matrix,
+    cluster_index,
+    cluster_means,
+    crossed_variance,
+    is_binary,
+)
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,7 @@ def over_seeds(values: ArrayLike, clusters: Sequence[Any] | None = None, level: 
     means = cluster_means(x, index, count)
     means = means[~np.isnan(means).any(axis=1)]
     if len(means) < 2 or x.shape[1] < 2:
-        raise ValueError(
+        raise TooFewValues(
             f"a mean over runs needs 2 seeds and 2 clusters with every seed, found {x.shape[1]}, {len(means)}"
         )
     two = crossed_variance(means)

@@ -24,6 +24,10 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 
+class TooFewValues(ValueError):
+    """The values at hand allow no such figure: none on both sides, or a single independent cluster."""
+
+
 def as_matrix(values: ArrayLike, what: str = "values") -> Floats:
     """Booleans or floats of shape [P] or [P, S] as a float64 matrix [P, S]; None and NaN are missing (NaN)."""
     x = np.asarray(values, dtype=np.float64)

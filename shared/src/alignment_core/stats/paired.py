@@ -29,7 +29,7 @@ from alignment_core.stats.equivalence import (
     noninferiority,
 )
 from alignment_core.stats.intervals import tango
-from alignment_core.stats.layout import Floats, as_matrix, cluster_index, cluster_means, is_binary
+from alignment_core.stats.layout import Floats, TooFewValues, as_matrix, cluster_index, cluster_means, is_binary
 from alignment_core.stats.missing import difference_bounds
 from alignment_core.stats.power import detectable
 from alignment_core.stats.result import (
@@ -78,14 +78,14 @@ def one_run(
     x, y, index = x[here], y[here], np.unique(index[here], return_inverse=True)[1].astype(np.int64)
     n, groups = len(x), len(np.unique(index))
     if n == 0:
-        raise ValueError("no prompt has a value on both sides")
+        raise TooFewValues("no prompt has a value on both sides")
     d = y - x
     means = cluster_means(d, index, groups)[:, 0]
     if binary and groups == n:
         core = _mcnemar(means, level)
     else:
         if groups < 2:
-            raise ValueError("all prompts are in one cluster: nothing is independent of anything")
+            raise TooFewValues("all prompts are in one cluster: nothing is independent of anything")
         core = _student(means, binary, level)
     sides = {
         "mean_a": float(cluster_means(x, index, groups).mean()),

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alignment_core.cli import launch
+from alignment_core.cli.guard import guarded
+from alignment_core.cli.launch import show_results
+from alignment_core.cli.study import Options, Study, load, report_spec, settings, target
 from alignment_core.errors import UserError
 
 if TYPE_CHECKING:
-    from alignment_core.cli.launch import Options, Study
+    from alignment_core.evaluation.results import Results
 
 _RECORDED = ("config.json", "env.json", "results.json", "timings.json")
 _PresetName = Annotated[str, typer.Argument(metavar="PRESET", help="`presets` lists them.")]
@@ -28,7 +30,7 @@ _RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, s
 def plain_commands(study: Study) -> dict[str, Callable[..., None]]:
     """The commands that have options of their own, by name."""
 
-    @launch.guarded
+    @guarded
     def presets() -> None:
         """List the presets."""
         from alignment_core import config
@@ -37,36 +39,32 @@ def plain_commands(study: Study) -> dict[str, Callable[..., None]]:
             first = config.preset_text(study.package, name).splitlines()[0]
             typer.echo(f"{name:<8} {first.lstrip('# ') if first.startswith('#') else ''}")
 
-    @launch.guarded
+    @guarded
     def show(preset: _PresetName = "tiny", overrides: _Overrides = None, config: _Config = None,
              resolved: _Resolved = False) -> None:  # fmt: skip
         """Print a preset as a settings file with every key's help: show tiny > mine.toml."""
         typer.echo(shown(study, preset, config, overrides or [], resolved), nl=False)
 
-    @launch.guarded
-    def settings() -> None:
+    @guarded
+    def list_settings() -> None:
         """List every setting with its type, default and help."""
         from alignment_core.cli import reference
 
-        model = launch.load(study.config) if isinstance(study.config, str) else study.config
+        model = load(study.config) if isinstance(study.config, str) else study.config
         for key, kind, default, text in reference.listing(model):
             typer.echo(f"{key} = {default}  ({kind})\n    {text}")
 
-    @launch.guarded
+    @guarded
     def report(run: _RunFolder) -> None:
         """Write a finished run's report again and print its table."""
-        from alignment_core.evaluation import results
         from alignment_core.report import page
 
         folder = finished(run)
-        found = results.read(folder / "results.json")
-        if study.rewrite:
-            launch.load(study.rewrite)(folder)
-        else:
-            page.write(folder, found, launch.report_spec(study, found))
-        launch.show_results(study, folder, found)
+        found = results_of(study, folder)
+        page.write(folder, found, report_spec(study, found))
+        show_results(study, folder, found)
 
-    return {"presets": presets, "show": show, "settings": settings, "report": report}
+    return {"presets": presets, "show": show, "settings": list_settings, "report": report}
 
 
 def shown(study: Study, preset: str, file: Path | None, overrides: list[str], resolved: bool) -> str:
@@ -74,7 +72,7 @@ def shown(study: Study, preset: str, file: Path | None, overrides: list[str], re
     from alignment_core import config
     from alignment_core.cli import reference
 
-    values, _ = launch.settings(study, preset, file, overrides)
+    values, _ = settings(study, preset, file, overrides)
     chosen: dict[str, Any] = config.parse_toml(config.preset_text(study.package, preset), preset)
     if file is not None:
         chosen = config.merge(chosen, config.parse_toml(file.read_text(encoding="utf-8"), str(file)))
@@ -94,23 +92,33 @@ def finished(run: Path) -> Path:
     raise UserError(f"{run}: no finished run (no results.json){hint}")
 
 
+def results_of(study: Study, folder: Path) -> Results:
+    """The results in a folder; `UserError` where another study made them."""
+    from alignment_core.evaluation import results
+
+    found = results.read(folder / "results.json")
+    if found.study != study.name:
+        raise UserError(f"{folder} is a run of {found.study}, not of {study.name}: {found.study} report {folder}")
+    return found
+
+
 def record(study: Study, options: Options, folder: Path) -> None:
     """Write what a record holds to `folder/<name of the run>`, whole or not at all: no weights, and no replies."""
-    from alignment_core.evaluation import results
     from alignment_core.report import page
 
-    _, run = launch.target(study, options)
-    finished(run)
+    _, run = target(study, options)
+    found = results_of(study, finished(run))
     new, old = folder / f".{run.name}.{os.getpid()}.tmp", folder / run.name
     if options.dry_run:
         typer.echo(f"{run} -> {old}")
         return
+    if old.exists():
+        results_of(study, finished(old))  # a record is replaced by one of the same study alone
     try:
         new.mkdir(parents=True)
         for source in [run / name for name in _RECORDED if (run / name).exists()]:
             shutil.copy(source, new / source.name)
-        found = results.read(new / "results.json")
-        page.write(new, found, launch.report_spec(study, found))
+        page.write(new, found, report_spec(study, found))
         if old.exists():
             shutil.rmtree(old)
         new.replace(old)
@@ -121,15 +129,15 @@ def record(study: Study, options: Options, folder: Path) -> None:
 
 
 def doctor(study: Study, options: Options) -> None:
-    """Print the checks; exit code 1 when a needed thing is missing."""
+    """Print the checks; exit code 3 when a needed thing is missing."""
     from alignment_core import doctor as checks
     from alignment_core.pipeline.environment import prepare_process
 
-    config, folder = launch.target(study, options)
+    config, folder = target(study, options)
     prepare_process()
-    needs = launch.load(study.needs)(config) if study.needs else None
-    found = checks.examine(config, folder, needs)
+    own = load(study.needs)(config) if study.needs else []
+    found = checks.examine(config, folder, checks.needs_of(config, own))
     for line in checks.lines(found):
         typer.echo(line)
     if any(check.state == "fails" for check in found):
-        raise typer.Exit(1)
+        raise typer.Exit(3)

@@ -1,0 +1,120 @@
+"""What a run would do, without a GPU or a network: models, data, every step, and which of them are made already.
+
+The study itself is walked with a run that makes nothing, so that the plan is what the run does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from alignment_core.cli.study import Study, load
+from alignment_core.config import LoraSettings, ModelSettings, Settings, TrainSettings, models_of, named_files
+from alignment_core.pipeline.run import Planned, Run
+
+
+def walk(study: Study, config: Settings, seeds: Sequence[int], folder: Path) -> list[Planned]:
+    """Every step of the study for these seeds, each once, in the order in which they are made."""
+    run = Run.plan(folder)
+    for seed in seeds:
+        for _ in load(study.run)(run, config, seed):
+            pass
+    return run.planned
+
+
+def text(study: Study, config: Settings, seeds: Sequence[int], folder: Path) -> str:
+    """The plan as lines of text; `UserError` for a judge, file or server that cannot be had."""
+    from alignment_core.doctor import needs_of
+
+    steps = walk(study, config, seeds, folder)
+    open_all(steps)
+    own = load(study.needs)(config) if study.needs else []
+    kept = sum(step.kept for step in steps)
+    return "\n".join(
+        [
+            f"run folder: {folder}",
+            f"seeds: {', '.join(map(str, seeds))}",
+            "",
+            "models",
+            *_model_lines(config),
+            "data",
+            *_data_lines(config, needs_of(config, own)),
+            f"judges: {getattr(config, 'judge', 'none')}",
+            f"steps: {len(steps)}, {kept} of them made already",
+            *_step_lines(steps),
+        ]
+    )
+
+
+def open_all(steps: Sequence[Planned]) -> None:
+    """Open what the steps that are still to be made need from outside, once each; `UserError` says what is wrong."""
+    opened: list[Any] = []
+    for step in steps:
+        what = getattr(step.opens, "args", None)
+        if step.opens is not None and not step.kept and what not in opened:
+            opened.append(what)
+            step.opens()
+
+
+def _model_lines(config: Settings) -> Iterator[str]:
+    from alignment_core.models.catalogue import CATALOGUE, download_bytes
+
+    said: dict[ModelSettings, list[str]] = {}
+    for key, model in models_of(config):
+        said.setdefault(model, []).append(key)
+    for model, keys in said.items():
+        shape, what = CATALOGUE.get(model.name), ", ".join(keys)
+        if model.name.startswith("organism"):
+            yield f"  {what}: the embedded model: nothing to download, under 1 GB of memory, no GPU"
+        elif shape is None:
+            yield f"  {what}: {model.name}: not in the catalogue; its config.json is read when the run starts"
+        else:
+            access = "gated: accept its licence on the hub, set HF_TOKEN" if shape.gated_access else "open"
+            pinned = model.revision or "not set (required)"
+            yield f"  {what}: {model.name}, revision {pinned}: {download_bytes(shape) / 1e9:.1f} GB; {access}"
+            yield from _memory_lines(config, model)
+
+
+def _memory_lines(config: Settings, model: ModelSettings) -> Iterator[str]:
+    """What each training of the model needs on its device, from the shapes."""
+    from alignment_core.models.catalogue import CATALOGUE, training_memory
+
+    dtype = "NF4, double quantisation" if model.quantize == "nf4" else f"dtype {model.dtype}"
+    lora = getattr(config, "lora", LoraSettings())
+    if model != getattr(config, "model", None) and model != getattr(config, "base", None):
+        return
+    for name, train in ((k, v) for k, v in config if isinstance(v, TrainSettings)):
+        need = training_memory(CATALOGUE[model.name], model, lora, train)
+        yield (
+            f"    {name}: {dtype}: weights {need.weights / 1e9:.1f} GB, adapter and optimiser {need.adapter / 1e9:.1f} "
+            f"GB, activations {need.activations / 1e9:.1f} GB: about {need.total / 1e9:.0f} GB of GPU memory "
+            "(estimated from the shapes)"
+        )
+
+
+def _data_lines(config: Settings, needs: Sequence[tuple[str, str, str | None]]) -> Iterator[str]:
+    from alignment_core.data.sources import SOURCES
+
+    licences = {s.repo: f"{'gated, ' if s.gated else ''}{s.licence}" for s in SOURCES.values()}
+    local = [f"  {key}: read from {path}" for key, path in named_files(config)]
+    yield from local
+    taken = [(name, revision) for kind, name, revision in needs if kind == "dataset"]
+    for repo, revision in taken:
+        access = "; accept its terms on the hub, set HF_TOKEN" if "gated" in licences.get(repo, "") else ""
+        yield f"  {repo}, revision {revision or 'not set'}: {licences.get(repo, 'licence unknown')}{access}"
+    if not taken and not local:
+        yield "  the embedded model's own world: nothing to download"
+
+
+def _step_lines(steps: Sequence[Planned]) -> Iterator[str]:
+    """One line a step; steps that differ in nothing but the seed share one."""
+    names: dict[tuple[str, str], list[Planned]] = {}
+    for step in steps:
+        names.setdefault((step.name, step.about), []).append(step)
+    wide = max((len(name) for name, _ in names), default=0)
+    for (name, about), each in names.items():
+        times = "" if each[0].seed is None else f" (seeds {', '.join(str(s.seed) for s in each)})"
+        made = sum(s.kept for s in each)
+        state = "kept" if made == len(each) else "to make" if not made else f"{made} of {len(each)} kept"
+        yield f"  {name:<{wide}}  {state}{times}{f': {about}' if about else ''}"
