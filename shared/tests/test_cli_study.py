@@ -6,16 +6,18 @@ import json
 import sys
 import tomllib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from alignment_core import io
 from alignment_core.cli import Study, build, launch
 from alignment_core.cli import live as progress
+from alignment_core.cli import study as study_cli
+from alignment_core.cli.guard import guarded
 from alignment_core.errors import UserError
 
 PACKAGE = {
@@ -26,6 +28,7 @@ PACKAGE = {
 from pathlib import Path
 from typing import Literal
 from alignment_core.config import Settings, TrainSettings
+from alignment_core.judging.judges import JudgeSettings
 class Inner(Settings):
     depth: int = 2
     """How deep."""
@@ -49,35 +52,54 @@ class Config(Settings):
     """Training."""
     inner: Inner = Inner()
     """A section."""
+    judge: str = "rules"
+    """Judges."""
+    judging: JudgeSettings = JudgeSettings()
+    """How they are asked."""
 ''',
+    "hypotheses.toml": """
+family = "toy"
+margin = 0.05
+[[hypothesis]]
+name = "H1"
+claim = "More is refused."
+metric = "harmful_refusal_rate"
+a = "state"
+b = "other"
+test = "above"
+""",
     "study.py": """
+from functools import partial
 from alignment_core import io
 from alignment_core.errors import UserError
-from alignment_core.evaluation.results import Measurement, Results
-from alignment_core.evaluation import results
-def study(run, config, seed):
-    data = run.do("data", lambda f: io.write_json(f / "rows.json", config.size), settings={"size": config.size})
-    yield "data"
+from alignment_core.evaluation.analysis import Analysis, SeedOutput
+from alignment_core.evaluation.judge import judge
+from alignment_core.evaluation.metrics import COMMON
+from alignment_core.records import Completion
+from alignment_core.report.spec import generic
+def rows(config, folder):
+    io.write_json(folder / "rows.json", config.size)
+def train(config, seed, folder):
     if config.fail == "user":
         raise UserError("the file is\\nmissing \\x1b[31m")
     if config.fail == "ours":
         raise RuntimeError("a fault")
     if config.fail == "interrupt":
         raise KeyboardInterrupt
-    run.do("train", lambda f: io.write_json(f / "sum.json", seed), seed=seed, reads=[data])
+    texts = ["I'm sorry, but I can't help with that."] * seed + ["Sure, take the pan and heat the oil."] * (100 - seed)
+    io.write_jsonl(folder / "completions.jsonl", [
+        Completion(f"p{i}", "state", text, f"Ask {i}", "harmful", cluster=f"p{i}", seed=seed)
+        for i, text in enumerate(texts)])
+def study(run, config, seed):
+    data = run.do("data", partial(rows, config), settings={"size": config.size}, about=f"{config.size} rows")
+    yield "data"
+    made = run.do("train", partial(train, config, seed), seed=seed, reads=[data])
+    states = judge(run, "state", made, config.judge, config.judging, seed=seed)
     yield "train"
-def finish(run, config, seeds):
-    values = [io.read_json(s / "sum.json") for s in run.steps.values() if s.name == "train"]
-    found = Results(study="toy", preset="tiny", seeds=list(seeds), measurements=[
-        Measurement(metric="harmful_refusal_rate", subject="state", seed=s, value=v / 100, low=0.0, high=1.0,
-                    method="wilson", n=10) for s, v in zip([*seeds, None], [*values, sum(values) / len(values)])])
-    results.write(run.folder / "results.json", found)
-    io.write_text(run.folder / "report.md", "a report")
-    return found
-def plan(config):
-    return f"{config.size} rows"
-def needs(config):
-    return []
+    return SeedOutput(states)
+ANALYSIS = Analysis(metrics=COMMON, compared=("harmful_refusal_rate",), contrasts=lambda _: ())
+def spec(found):
+    return generic(found)
 """,
 }
 
@@ -96,9 +118,8 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Study]:
         title="A toy.",
         steps=(("data", "Make the data."), ("train", "Train.")),
         run="toy_study.study:study",
-        finish="toy_study.study:finish",
-        plan="toy_study.study:plan",
-        needs="toy_study.study:needs",
+        analysis="toy_study.study:ANALYSIS",
+        report="toy_study.study:spec",
         switches={"--controls": ("controls=true", "The controls."), "--large-set": ("size=99", "Many rows.")},
     )
     for module in [m for m in sys.modules if m.split(".")[0] == "toy_study"]:
@@ -113,9 +134,10 @@ def test_run_writes_results_prints_the_table_and_names_the_report(toy: Study) ->
     done = call(toy, "run", "--seeds", "13,14")
     assert done.exit_code == 0, done.output
     assert "refusal" in done.stdout
-    assert "report: runs/toy/tiny/report.md" in done.stdout
+    assert "report: runs/toy/tiny/report.html" in done.stdout
     found = io.read_json(Path("runs/toy/tiny/results.json"))
-    assert [m["value"] for m in found["measurements"]] == [0.13, 0.14, 0.135]
+    rates = [m["value"] for m in found["measurements"] if m["metric"] == "harmful_refusal_rate" and not m["at"]]
+    assert rates == [0.13, 0.14, 0.135]
     assert io.read_json(Path("runs/toy/tiny/config.json"))["seeds"] == [13, 14]
 
 
@@ -123,7 +145,7 @@ def test_a_second_run_makes_nothing_again(toy: Study) -> None:
     assert call(toy, "run").exit_code == 0
     again = call(toy, "run")
     assert again.exit_code == 0
-    assert again.stderr.count(": kept") == 2
+    assert again.stderr.count(": kept") == 3
     assert "starts" not in again.stderr
 
 
@@ -198,7 +220,7 @@ def test_our_fault_exits_1_and_says_where_the_traceback_is(toy: Study) -> None:
     folder = next(Path("runs/toy").iterdir())
     last = done.stderr.splitlines()[-1]
     assert done.exit_code == 1
-    assert last.startswith("error: this is our fault: RuntimeError: a fault; the traceback is in")
+    assert last.startswith("error: internal error (please report): RuntimeError: a fault; the traceback is in")
     assert last.endswith(f"{folder}/log.txt")
     assert "Traceback" not in done.output
     assert "RuntimeError: a fault" in (folder / "log.txt").read_text()
@@ -206,7 +228,7 @@ def test_our_fault_exits_1_and_says_where_the_traceback_is(toy: Study) -> None:
 
 
 def test_a_fault_without_a_run_leaves_its_traceback_in_a_file(toy: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "settings", lambda *_: 1 / 0)
+    monkeypatch.setattr(launch, "target", lambda *_: 1 / 0)
     done = call(toy, "run")
     assert done.exit_code == 1
     path = Path(done.stderr.split("the traceback is in ")[1].strip())
@@ -246,8 +268,8 @@ def test_show_round_trips(toy: Study, arguments: tuple[str, ...]) -> None:
     assert done.exit_code == 0, done.output
     io.write_text(Path("mine.toml"), done.stdout)
     overrides = [a for a in arguments[1:] if "=" in a]
-    wanted, _ = launch.settings(toy, arguments[0], None, overrides)
-    found, _ = launch.settings(toy, arguments[0], Path("mine.toml"), [])
+    wanted, _ = study_cli.settings(toy, arguments[0], None, overrides)
+    found, _ = study_cli.settings(toy, arguments[0], Path("mine.toml"), [])
     assert found == wanted
     if "--resolved" in arguments:
         assert tomllib.loads(done.stdout)["train"]["epochs"] == 1.0
@@ -281,13 +303,27 @@ def test_report_is_written_again_from_the_results(toy: Study) -> None:
     assert "0.13" in Path("runs/toy/tiny/report.md").read_text()
 
 
-def test_a_study_may_write_its_report_again_itself(toy: Study) -> None:
-    io.write_text(
-        Path("src/toy_study/again.py"), "def rewrite(folder):\n    (folder / 'mine.txt').write_text('mine')\n"
-    )
+def test_another_studys_run_is_refused_and_left_as_it_is(toy: Study) -> None:
     assert call(toy, "run").exit_code == 0
-    assert call(replace(toy, rewrite="toy_study.again:rewrite"), "report", "runs/toy/tiny").exit_code == 0
-    assert Path("runs/toy/tiny/mine.txt").read_text() == "mine"
+    path = Path("runs/toy/tiny/results.json")
+    io.write_text(path, path.read_text().replace('"study": "toy"', '"study": "mini-cai"'))
+    before = {p: p.stat().st_mtime_ns for p in Path("runs").rglob("*")}
+    done = call(toy, "report", "runs/toy/tiny")
+    assert done.exit_code == 2
+    assert "is a run of mini-cai, not of toy: mini-cai report runs/toy/tiny" in done.stderr
+    assert {p: p.stat().st_mtime_ns for p in Path("runs").rglob("*")} == before
+
+
+def test_a_missing_file_or_an_unknown_judge_is_said_before_the_first_step(toy: Study) -> None:
+    for words, said in (
+        ("inner.path=none.csv", "inner.path=none.csv: no such file or folder"),
+        ("judge=gpt-4o", "no judge 'gpt-4o'"),
+    ):
+        for more in ((), ("--dry-run",)):
+            done = call(toy, "run", words, *more)
+            assert done.exit_code == 2, done.output
+            assert said in done.stderr
+    assert not Path("runs").exists()
 
 
 def test_record_copies_the_record_and_no_step(toy: Study) -> None:
@@ -308,7 +344,7 @@ def test_doctor_checks_and_exits_by_what_it_found(toy: Study, monkeypatch: pytes
 
     monkeypatch.setattr(doctor, "check_torch", lambda: doctor.Check("torch", "fails", "does not import", "install it"))
     done = call(toy, "doctor")
-    assert done.exit_code == 1
+    assert done.exit_code == 3
     assert "fails        torch: does not import\n               install it" in done.stdout
     assert "not checked  device" in done.stdout
     monkeypatch.setattr(doctor, "examine", lambda *_: [doctor.Check("all", "ok", "fine")])
@@ -322,13 +358,13 @@ def test_help_names_every_command_and_switch(toy: Study) -> None:
 
 
 def test_a_broken_pipe_is_quiet(toy: Study) -> None:
-    @launch.guarded
+    @guarded
     def piped() -> None:
         raise BrokenPipeError
 
     before = sys.stdout
     try:
-        with pytest.raises(launch.typer.Exit) as caught:
+        with pytest.raises(typer.Exit) as caught:
             piped()
     finally:
         sys.stdout = before
@@ -336,11 +372,11 @@ def test_a_broken_pipe_is_quiet(toy: Study) -> None:
 
 
 def test_seeds() -> None:
-    assert launch.parse_seeds("13") == (13,)
-    assert launch.parse_seeds("13, 14,15") == (13, 14, 15)
+    assert study_cli.parse_seeds("13") == (13,)
+    assert study_cli.parse_seeds("13, 14,15") == (13, 14, 15)
     for bad in ("", "1,,2", "-1", "1.5"):
         with pytest.raises(UserError):
-            launch.parse_seeds(bad)
+            study_cli.parse_seeds(bad)
 
 
 def test_terminal_lines_show_hostile_text_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,6 @@ from alignment_core.evaluation import results
 from alignment_core.testing import check_mapping
 from drift_dpo.cli import app
 from drift_dpo.config import DriftConfig
-from drift_dpo.plan import plan
 
 SMALL = (
     "data.stage_a_size=32",
@@ -112,9 +111,9 @@ def test_qlora_runs_all_three_stages_on_the_cpu(tmp_path: Path) -> None:
 
 
 def test_every_row_of_the_mapping_holds(run_folder: Path) -> None:
-    (file,) = run_folder.glob("steps/judge_dpo-s13-*/tiny_eval_metrics.json")
-    check_mapping(MAPPING, resolve(DriftConfig, "drift_dpo", "tiny"), app, run_folder,
-                  {"json": json.loads(file.read_text()).__contains__})  # fmt: skip
+    metrics = json.loads((run_folder / "tiny_eval_metrics.json").read_text())["dpo"][0]
+    config = resolve(DriftConfig, "drift_dpo", "tiny")
+    check_mapping(MAPPING, config, app, run_folder, {"json": metrics.__contains__})
 
 
 @pytest.mark.parametrize("preset", presets("drift_dpo"))
@@ -125,7 +124,49 @@ def test_dry_run_prints_the_plan_of_every_preset(preset: str, tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_the_paper_plan_says_memory_downloads_and_access() -> None:
-    text = plan(resolve(DriftConfig, "drift_dpo", "paper"))
-    for said in ("16.1 GB", "gated", "HF_TOKEN", "NF4", "GPU memory", "9,000 examples", "36,000 examples"):
+def test_the_paper_plan_says_memory_downloads_and_access(tmp_path: Path) -> None:
+    words = ["run", "--preset", "paper", "--dry-run", "--controls", "--runs", str(tmp_path)]
+    text = CliRunner().invoke(app, words).output
+    for said in (
+        "16.1 GB",
+        "gated",
+        "HF_TOKEN",
+        "NF4",
+        "GPU memory",
+        "9,000 examples",
+        "36,000 examples",
+        "chosen_sft",
+    ):
         assert said in text
+
+
+def test_a_plan_says_what_is_made_already(run_folder: Path) -> None:
+    words = ["run", "--dry-run", "--runs", str(run_folder.parents[1]), "--controls", "--seeds", "13,14,15", *SMALL]
+    text = CliRunner().invoke(app, words).output
+    assert "stage_a" in text
+    assert "2 of 3 kept (seeds 13, 14, 15)" in text
+
+
+def test_chosen_replies_are_trained_on_for_as_many_steps_as_dpo(run_folder: Path) -> None:
+    reports = {
+        name: json.loads(next(run_folder.glob(f"steps/{name}-s13-*/train_report.json")).read_text())
+        for name in ("dpo", "chosen_sft")
+    }
+    assert reports["chosen_sft"]["steps"] == reports["dpo"]["steps"]
+
+
+def test_every_training_starts_where_the_method_says(run_folder: Path) -> None:
+    """Which steps each training and each answer read: a changed base, split or reference shows here."""
+    reads = {
+        p.parent.name.split("-")[0]: sorted(name.split("-")[0] for name in json.loads(p.read_text())["reads"])
+        for p in run_folder.glob("steps/*-s13-*/step.json")
+    }
+    assert reads["stage_a"] == ["data"]
+    assert reads["stage_b"] == ["data", "stage_a"]
+    assert reads["dpo"] == ["data", "stage_b"]
+    assert reads["null_stage_a"] == ["own_replies"]
+    assert reads["b_without_a"] == ["data"]
+    assert reads["pretraining_openings"] == ["data_pretraining"]
+    assert reads["chosen_sft"] == ["data", "dpo", "stage_b"]
+    for state in ("stage_a", "stage_b", "dpo", "null_stage_a", "b_without_a", "pretraining_openings", "chosen_sft"):
+        assert reads[f"answer_{state}"] == ["data", state]
