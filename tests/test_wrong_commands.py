@@ -19,12 +19,14 @@ from typer.testing import CliRunner
 
 from alignment_core.evaluation import results
 from alignment_core.evaluation.results import Results
+from alignment_core.evaluation.state import COMPLETIONS, VERDICTS, StateFiles, write_index
 from alignment_core.io import write_jsonl
+from alignment_core.judging.judges import verdict
 from alignment_core.records import Completion
 
 STUDIES = ("drift-dpo", "neuron-brittleness", "orth-refusal", "mini-cai")
 EVERY = """
-run --preset tyni                                     # did you mean 'tiny'
+run --preset tyni                                     # there are tiny
 run judgee=rules                                      # did you mean 'judge'
 run train.lrr                                         # write key.sub=value
 run model.device=gpu                                  # model.device
@@ -57,7 +59,7 @@ run --log-level loud                                  # no log level 'loud'
 run --frobnicate                                      # No such option
 run --judge                                           # requires an argument
 data --preset smal                                    # did you mean 'small'
-show tyni                                             # did you mean 'tiny'
+show tyni                                             # there are tiny
 show tiny --config bad.toml                           # not TOML
 report                                                # Missing argument
 report absent                                         # no finished run
@@ -65,8 +67,8 @@ report unfinished                                     # no finished run
 report done/{other}                                   # is a run of {other}, not of {study}
 record                                                # Missing argument
 record records                                        # no finished run
-doctor --judge gpt-4o                                 # no judge 'gpt-4o'
-doctor --judge endpoint                               # judging.endpoint.model
+doctor --judge gpt-4o                                 #3 no judge 'gpt-4o'
+doctor --judge endpoint                               #3 judging.endpoint.model
 evaluatee                                             # No such command
 """
 OWN = {
@@ -107,11 +109,11 @@ compare replies.jsonl absent.jsonl                    # absent.jsonl
 compare replies.jsonl folder                          # folder
 compare replies.jsonl broken.jsonl                    # broken.jsonl:1
 compare replies.jsonl empty.jsonl                     # no rows
-compare replies.jsonl others.jsonl                    # --shared-prompts
+compare replies.jsonl others.jsonl                    # no prompt is in both
 compare replies.jsonl replies.jsonl --metric refusals # refusal
 compare replies.jsonl replies.jsonl --map id          # --map
 compare replies.jsonl replies.jsonl --map name=id     # --map
-compare replies.jsonl replies.jsonl --judge rulez     # --judge
+compare replies.jsonl replies.jsonl --judge rulez     # 'rulez'
 compare replies.jsonl replies.jsonl --seeds some      # --seeds
 compare replies.jsonl replies.jsonl --level 95        # level
 compare replies.jsonl replies.jsonl --margin wide     # --margin
@@ -197,8 +199,12 @@ def place(tmp_path: Path) -> Path:
         replies = [Completion(f"p{first + i}", "m", "Sure.", f"Do {first + i}", "harmful") for i in range(6)]
         write_jsonl(folder / f"{name}.jsonl", replies)
     for study in STUDIES:
-        (folder / "done" / study).mkdir(parents=True)
-        results.write(folder / "done" / study / "results.json", Results(study=study, preset="tiny", seeds=(13,)))
+        run = folder / "done" / study
+        state = StateFiles("baseline", None, run / "steps" / "answer", run / "steps" / "judge")
+        write_jsonl(state.answered / COMPLETIONS, replies)
+        write_jsonl(state.judged / VERDICTS, [verdict(reply, "rules", "compliance") for reply in replies])
+        write_index(run, [state])
+        results.write(run / "results.json", Results(study=study, preset="tiny", seeds=(13,)))
     return folder
 
 
@@ -210,7 +216,7 @@ def _ended_when_accepted() -> Iterator[None]:
         pytest.fail("the command was accepted and went on to run")
 
     before = signal.signal(signal.SIGALRM, end)
-    signal.alarm(30)
+    signal.alarm(15)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
@@ -225,7 +231,7 @@ def check(code: int, stdout: str, stderr: str, expected: int, says: str) -> None
     assert "Traceback" not in stdout + stderr
     assert "internal error" not in stderr, stderr
     said = [line for line in stderr.splitlines() if line.strip()]
-    if not said[:1] or not said[0].startswith("Usage: "):
+    if not said or not said[0].startswith(("Usage: ", "╭")):
         lines = said or stdout.splitlines()
         assert [line for line in said if not line.startswith("error: ")] == [], stderr
         assert len(said) == (1 if expected == 2 else 0), stderr
@@ -259,7 +265,7 @@ def test_there_are_a_hundred_and_each_command_is_among_them() -> None:
         ("alignment-core", "compare replies.jsonl absent.jsonl", "absent.jsonl"),
         ("drift-dpo", "run --judge endpoint", "judging.endpoint.model"),
         ("mini-cai", "report done/drift-dpo", "is a run of drift-dpo"),
-        ("orth-refusal", "run --preset tyni", "did you mean"),
+        ("orth-refusal", "run --preset tyni", "there are tiny"),
         ("neuron-brittleness", "run --seeds 13,13", "each seed may stand once"),
     ],
 )

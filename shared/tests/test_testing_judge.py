@@ -10,7 +10,8 @@ from alignment_core.config import EndpointSettings
 from alignment_core.errors import UserError
 from alignment_core.judging import refusal
 from alignment_core.judging.question import parse_verdict, question
-from alignment_core.models.endpoint import Failure, Reply, ask
+from alignment_core.models.calls import ask
+from alignment_core.models.outcome import Failure, Reply
 from alignment_core.records import Message
 from alignment_core.testing.servers.judge import KEY, MODEL, JudgeServer, judging
 

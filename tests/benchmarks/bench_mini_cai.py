@@ -18,17 +18,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from alignment_core.config import GenerateSettings, ModelSettings
+from alignment_core.judging import critics, critique
+from alignment_core.judging.asking import written_answers
 from alignment_core.models.generate import generate
 from alignment_core.models.load import Loaded, load
 from alignment_core.organism import weights, world
 from alignment_core.records import Completion
-from mini_cai import calibration, constitution, critics, critique
+from mini_cai import calibration, constitution
 from mini_cai.compare import nan
 from mini_cai.config import CriticSettings
 
@@ -75,7 +78,7 @@ def scoring(count: int, tokens: int, repeats: int, folder: Path) -> dict[str, An
 
     loaded, rules = stand_in(folder / "critic"), constitution.read(None)
     asked = [critique.question("instruct", rules, c.prompt, c.text, 8000) for c in candidates(count)]
-    alone = CriticSettings(scoring="generate", max_new_tokens=tokens, batch_size=1)
+    alone = GenerateSettings(max_new_tokens=tokens, batch_size=1)
     some = asked[: max(2, count // 8)]
 
     def digits(share: bool, questions: Any, size: int) -> Any:
@@ -84,7 +87,8 @@ def scoring(count: int, tokens: int, repeats: int, folder: Path) -> dict[str, An
     taken: dict[str, list[float]] = {"written": [], "shared": [], "whole": []}
     for turn in range(repeats):
         file = folder / f"{turn}.jsonl"
-        taken["written"].append(seconds(lambda f=file: critics.by_writing(some, alone, loaded, f, seed=0)) / len(some))
+        answers = partial(written_answers, some, alone, loaded, subject="critic", file=file)
+        taken["written"].append(seconds(answers) / len(some))
         taken["shared"].append(seconds(lambda: digits(True, asked, 16)) / len(asked))
         taken["whole"].append(seconds(lambda: digits(False, some, 1)) / len(some))
     pairs = zip(digits(True, asked, 16), digits(False, asked, 1), strict=True)

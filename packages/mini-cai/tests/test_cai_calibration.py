@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from alignment_core.errors import UserError
+from alignment_core.judging import critics
+from alignment_core.judging.critique import Critique
 from alignment_core.records import Completion
-from mini_cai import calibration, constitution, critics
+from mini_cai import calibration, constitution
 from mini_cai.calibration import Gold, agreement, consistency, effect, spearman
 from mini_cai.config import CalibrationSettings, CriticSettings
-from mini_cai.critique import Critique
 
 ORGANISM = CriticSettings(style="organism", scoring="digits", batch_size=32, max_new_tokens=40)
 

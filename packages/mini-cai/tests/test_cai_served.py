@@ -18,14 +18,16 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from alignment_core.errors import UserError
+from alignment_core.errors import Unfinished, UserError
 from alignment_core.evaluation import results
+from alignment_core.judging import critics
+from alignment_core.judging.settings import CriticEndpoint
 from alignment_core.models import endpoint
 from alignment_core.organism import weights, world
 from alignment_core.records import Completion
-from mini_cai import constitution, critics
+from mini_cai import constitution
 from mini_cai.cli import app
-from mini_cai.config import CriticSettings, CritiqueEndpoint
+from mini_cai.config import CriticSettings
 
 MISSING = [name for name in ("fastapi", "uvicorn", "starlette") if importlib.util.find_spec(name) is None]
 pytestmark = [
@@ -46,7 +48,7 @@ def served(port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("ab") as out, subprocess.Popen(command, env=environment, stdout=out, stderr=out) as process:
         try:
             until = time.monotonic() + STARTS_WITHIN
-            where = CritiqueEndpoint(base_url=f"http://127.0.0.1:{port}/v1", model=str(weights.path()), attempts=1)
+            where = CriticEndpoint(base_url=f"http://127.0.0.1:{port}/v1", model=str(weights.path()), attempts=1)
             while True:
                 try:
                     endpoint.check(where)
@@ -149,7 +151,7 @@ def test_a_server_that_dies_leaves_missing_scores_and_the_rest_is_asked_again(tm
         port = probe.getsockname()[1]
     items = world.critic_items("calibration", 60, 5)
     rows = [Completion(f"g{i}", "s", g.reply, g.prompt.text, g.prompt.kind) for i, g in enumerate(items)]
-    where = CritiqueEndpoint(
+    where = CriticEndpoint(
         base_url=f"http://127.0.0.1:{port}/v1", model=str(weights.path()), deadline=30, concurrency=2, max_tokens=40,
         attempts=2, backoff=0.05, give_up_after=4,
     )  # fmt: skip
@@ -165,8 +167,10 @@ def test_a_server_that_dies_leaves_missing_scores_and_the_rest_is_asked_again(tm
 
         killer = threading.Thread(target=kill_halfway)
         killer.start()
-        first = critics.criticise(rows, critic, constitution.read(None), tmp_path)
+        with pytest.raises(Unfinished, match=r"judge critic: \d+ of 60 verdicts are missing"):
+            critics.criticise(rows, critic, constitution.read(None), tmp_path)
         killer.join()
+    first = critics.criticise(rows, critic, constitution.read(None), tmp_path, accept_missing=True)
     done = [c for c in first if c.score is not None]
     assert len(rows) // 3 < len(done) < len(rows)
     assert all(c.why for c in first if c.score is None)

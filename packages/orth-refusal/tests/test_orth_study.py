@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from alignment_core.config import presets, resolve
 from alignment_core.evaluation import results
-from alignment_core.evaluation.label import read_run
+from alignment_core.evaluation.state import judged_texts, read_index
 from alignment_core.io import read_json, write_json
 from alignment_core.testing import check_mapping
 from orth_refusal import arms, budget
@@ -136,7 +136,7 @@ def test_the_originals_files_have_its_shapes(run_folder: Path) -> None:
 
 
 def test_the_ends_replies_can_be_read_by_the_core(run_folder: Path) -> None:
-    replies, verdicts = read_run(run_folder)
+    replies, verdicts = judged_texts(read_index(run_folder))
     assert len(replies) == len(verdicts)
     ends = [r for r in replies if r.subject == "left"]
     assert len(ends) >= 22

@@ -23,16 +23,20 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from alignment_core.config import GenerateSettings
 from alignment_core.errors import UserError
 from alignment_core.io import read_json, read_jsonl, write_json, write_jsonl
+from alignment_core.judging import critics, critique
+from alignment_core.judging.asking import special_tokens, written_answers
+from alignment_core.judging.constitution import Constitution
+from alignment_core.judging.critique import Critique
+from alignment_core.models import load
 from alignment_core.organism import world
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion, Kind, fingerprint
 from alignment_core.stats.intervals import Interval, mean_interval, quantile, rate
-from mini_cai import attacks, critics, critique
+from mini_cai import attacks
 from mini_cai.config import CalibrationSettings, CriticSettings
-from mini_cai.constitution import Constitution
-from mini_cai.critique import Critique
 from mini_cai.data import NAMES
 
 log = logging.getLogger(__name__)
@@ -176,8 +180,6 @@ def calibrate(
         write_jsonl(folder / "gold.jsonl", [asdict(g) for g in items])
     loaded: Any = None
     if critic.via == "model":
-        from alignment_core.models import load
-
         loaded = load.load(critic.model)
     both = critic.model_copy(update={"scoring": "both"}) if critic.via == "model" else critic
     graded = critics.criticise(
@@ -205,7 +207,7 @@ def calibrate(
             measured = _attacked(family, lines, weak, plain, constitution, safe, folder, loaded)
             found |= {f"{family}_{k}": v for k, v in measured.items()}
     del loaded
-    critics.free()
+    load.free()
     if process_group().is_main:
         write_json(folder / FILE, {k: _json(v) for k, v in found.items()})
 
@@ -243,17 +245,15 @@ def _repeated(
     folder: Path,
     loaded: Any,
 ) -> Interval:
-    special = critics.special_tokens(loaded)
+    special = special_tokens(loaded)
     asked = [critique.question(critic.style, constitution, g.prompt, g.reply, critic.max_chars, special) for g in items]
-    texts = critics.by_writing(
-        asked,
-        critic,
-        loaded,
-        folder / "repeats.jsonl",
-        seed=0,
-        repeats=settings.repeats,
+    how = GenerateSettings(
+        max_new_tokens=critic.max_new_tokens,
+        batch_size=critic.batch_size,
         temperature=settings.temperature,
+        candidates=settings.repeats,
     )
+    texts = written_answers(asked, how, loaded, subject="critic", file=folder / "repeats.jsonl")
     known = len(critique.principles(critic.style, constitution))
     scores = [[None if t is None else critique.parse(t, known).score for t in row] for row in texts]
     return consistency(scores, [g.cluster for g in items])

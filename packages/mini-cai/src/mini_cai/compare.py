@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from alignment_core.io import read_jsonl, write_json, write_jsonl
+from alignment_core.judging import critics
 from alignment_core.judging.judges import judge_all, judges_identity
 from alignment_core.models import load
 from alignment_core.organism import world
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion
 from mini_cai import constitution as constitutions
-from mini_cai import critics, data
+from mini_cai import data
 from mini_cai.config import CaiConfig
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def answer(config: CaiConfig, subject: str, adapter: Path | None, seed: int, pro
     asked = data.load(prompts, data.EVAL_PROMPTS)
     generate(asked, config.replies, loaded, subject=subject, seed=seed, file=folder / COMPLETIONS)
     del loaded
-    critics.free()
+    load.free()
 
 
 def identity(config: CaiConfig) -> dict[str, Any]:

@@ -7,17 +7,11 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from alignment_core.config import (
-    EndpointSettings,
-    GenerateSettings,
-    LoraSettings,
-    ModelSettings,
-    Settings,
-    TrainSettings,
-)
+from alignment_core.config import GenerateSettings, LoraSettings, ModelSettings, Settings, TrainSettings
+from alignment_core.judging import settings as judging
+from alignment_core.judging.settings import Style
 
 Policy = Literal["best", "margin", "diverse", "random", "revised"]
-Style = Literal["instruct", "basic", "organism"]
 
 
 class PromptSettings(Settings):
@@ -47,41 +41,17 @@ class PromptSettings(Settings):
     """Seed of the organism's training prompts; the same for every training seed."""
 
 
-class CritiqueEndpoint(EndpointSettings):
-    """A critic behind an OpenAI-compatible chat endpoint; a critique is longer than a label."""
+class CriticSettings(judging.CriticSettings):
+    """The study's critic and its judge."""
 
-    max_tokens: int = Field(120, ge=1)
-    """Longest critique in tokens."""
-
-
-class CriticSettings(Settings):
-    """A model that scores a reply from 1 to 5 against the constitution."""
-
-    via: Literal["model", "endpoint"] = "model"
-    """`model`: in this process; `endpoint`: an OpenAI-compatible server."""
-    model: ModelSettings = ModelSettings()
-    """The model in this process."""
-    endpoint: CritiqueEndpoint = CritiqueEndpoint()
-    """The server."""
     style: Style = "instruct"
     """How it is asked: `instruct` for chat models, `basic` for base models, `organism` for the embedded one, which
     knows one form of question and its own five principles."""
-    scoring: Literal["digits", "generate", "both"] = "digits"
-    """`generate`: it writes a critique, whose score line is parsed; `digits`: one forward pass reads how probable
-    each of the digits 1 to 5 is; `both`: score by digits, reason and principle from the critique."""
-    max_new_tokens: int = Field(120, ge=8)
-    """Longest critique in tokens."""
-    temperature: float = Field(0.0, ge=0)
-    """Sampling temperature of critiques in this process; 0 is greedy."""
-    batch_size: int = Field(16, ge=1)
-    """Questions in one forward pass."""
-    max_chars: int = Field(8000, ge=1)
-    """Characters of request and candidate that are shown; the critic is told of what is left out."""
 
     @model_validator(mode="after")
-    def _endpoint_writes(self) -> Self:
-        if self.via == "endpoint" and self.scoring != "generate":
-            raise ValueError("an endpoint gives text and no digits' probabilities: set scoring=generate")
+    def _one_constitution(self) -> Self:
+        if self.constitution is not None:
+            raise ValueError("critic and judge share one constitution: set constitution, beside critic")
         return self
 
 

@@ -12,14 +12,15 @@ from pathlib import Path
 
 from alignment_core.config import GenerateSettings, ModelSettings
 from alignment_core.io import write_jsonl
+from alignment_core.judging import critics, critique
+from alignment_core.judging.constitution import Constitution
+from alignment_core.judging.critique import Critique
 from alignment_core.judging.question import fence, shown
+from alignment_core.judging.settings import Style
 from alignment_core.models import load
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion, Message, Prompt
-from mini_cai import critics, critique
-from mini_cai.config import CaiConfig, CriticSettings, Style
-from mini_cai.constitution import Constitution
-from mini_cai.critique import Critique
+from mini_cai.config import CaiConfig, CriticSettings
 from mini_cai.selection import Scored
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ def _generate(
     loaded = load.load(model)
     made = generate(asked, how, loaded, subject="revision", seed=seed, file=file)
     del loaded
-    critics.free()
+    load.free()
     return [
         Completion(
             prompt_id=m.prompt_id,
@@ -118,6 +119,7 @@ def _generate(
             candidate=m.candidate,
             tokens=m.tokens,
             finish=m.finish,
+            failure=m.failure,
         )
         for m in made
     ]

@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from alignment_core.errors import UserError
+from alignment_core.judging.critique import Critique, contradicts
 from alignment_core.records import Completion, Example, Message, PreferencePair
 from mini_cai.config import Policy, SelectionSettings
-from mini_cai.critique import Critique, contradicts
 
 Role = Literal["best", "worst"]
 

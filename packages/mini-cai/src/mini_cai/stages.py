@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from alignment_core.judging import critics
 from alignment_core.models import load
 from alignment_core.pipeline.run import Run, Step
-from mini_cai import calibration, compare, constitution, critics, data, training
+from mini_cai import calibration, compare, constitution, data, training
 from mini_cai.config import CaiConfig, Policy
 
 

@@ -9,14 +9,15 @@ from typing import Any
 
 from alignment_core.errors import UserError
 from alignment_core.io import read_json, read_jsonl, read_rows, write_json, write_jsonl
+from alignment_core.judging import critics
+from alignment_core.judging.critique import Critique
 from alignment_core.models import load
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion, Example
 from mini_cai import constitution as constitutions
-from mini_cai import critics, data, revision
+from mini_cai import data, revision
 from mini_cai import selection as choose
 from mini_cai.config import CaiConfig, Policy
-from mini_cai.critique import Critique
 from mini_cai.selection import Row, Scored
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ def candidates(config: CaiConfig, seed: int, prompts: Path, folder: Path) -> Non
     loaded = load.load(config.model)
     generate(data.load(prompts), config.candidates, loaded, subject="candidates", seed=seed, file=folder / CANDIDATES)
     del loaded
-    critics.free()
+    load.free()
 
 
 def criticise(config: CaiConfig, generated: Path, folder: Path) -> None:
@@ -153,7 +154,7 @@ def fit(config: CaiConfig, seed: int, selected: Path, folder: Path) -> None:
         folder=folder,
         validation=rows(selected, "val"),
     )
-    critics.free()
+    load.free()
 
 
 def revisions(folder: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from alignment_core.testing.servers.http import HOST, chat, error, header, read_request, response
@@ -22,6 +22,18 @@ GOOD = json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "co
 HTML = b"<!doctype html><html><body>VERDICT: compliance</body></html>"
 HUGE = b'{"choices": [{"message": {"content": "' + b"x" * 10_000_000 + b'"}}]}'
 _SAID = "VERDICT: refusal"
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "plain": lambda key: key,
+    "zero_width": "\u200b".join,
+    "joined": lambda key: key[:3] + "\u2060\u00ad\u034f" + key[3:],
+    "newlines": "\n".join,
+    "as_json": lambda key: "".join(f"\\u{ord(c):04x}" for c in key),
+    "percent": lambda key: "".join(f"%{ord(c):02X}" for c in key),
+    "percent_twice": lambda key: "".join(f"%25{ord(c):02x}" for c in key),
+    "percent_zero_width": "%E2%80%8B".join,
+    "escaped": lambda key: key.replace("/", "\\/"),
+}
+"""Ways in which a server may say the key that it was sent."""
 PLAIN: dict[str, bytes] = {
     "ok": response("200 OK", GOOD),
     "html": response("200 OK", HTML, "text/html"),
@@ -31,6 +43,10 @@ PLAIN: dict[str, bytes] = {
     "not_found": error("404 Not Found", _SAID),
     "slow_down_120": error("429 Too Many Requests", _SAID, "Retry-After: 120"),
     "slow_down_nan": error("429 Too Many Requests", _SAID, "Retry-After: nan"),
+    "refused": error("400 Bad Request", _SAID),
+    "too_long": error("413 Content Too Large", _SAID),
+    "unprocessable": error("422 Unprocessable Content", _SAID),
+    "unpaid": error("402 Payment Required", _SAID),
     "broken": error("500 Internal Server Error", _SAID),
     "gateway": response("502 Bad Gateway", HTML, "text/html"),
     "redirect": error("302 Found", _SAID, "Location: http://127.0.0.1:9/v1/chat/completions"),
@@ -43,6 +59,11 @@ PLAIN: dict[str, bytes] = {
     "deep": response("200 OK", "[" * 100_000),
     "null": chat(None),
     "blank": chat(" \n"),
+    "filtered": response(
+        "200 OK", '{"choices": [{"message": {"content": "VERDICT: compliance"}, "finish_reason": "content_filter"}]}'
+    ),
+    "another": response("200 OK", json.dumps({"model": "another", **json.loads(GOOD)})),
+    "surplus": response("200 OK", GOOD) + chat("VERDICT: refusal"),
     "number": chat(5),
     "garbage": b"\x00\xff not http at all\r\n\r\n",
     "cut": response("200 OK", GOOD)[:-20],
@@ -83,11 +104,19 @@ class Misbehaving:
             writer.write(chat(str(self.asked[name])))
         elif fault == "echo":
             writer.write(error("400 Bad Request", f"authorization: {header(head, 'authorization')}"))
+        elif fault.startswith("repeat"):
+            spelling, _, how = name.partition(" ")
+            said = f"Your key is {SPELLINGS[spelling](header(head, 'authorization').split()[-1])}."
+            writer.write(response(f"{fault[6:]} x", json.dumps(_message(said), ensure_ascii=how == "ascii")))
         elif fault == "flaky":
             writer.write(PLAIN["ok"] if self.asked[text] > 1 else PLAIN["broken"])
         else:
             writer.write(PLAIN.get(fault, PLAIN["ok"]))
         return fault not in ("cut", "empty", "garbage")
+
+
+def _message(content: str) -> dict[str, object]:
+    return {"choices": [{"message": {"content": content}}]}
 
 
 async def _forever(fault: str, writer: asyncio.StreamWriter) -> None:

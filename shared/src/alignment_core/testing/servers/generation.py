@@ -23,6 +23,9 @@ NAME = "the-organism"
 _FAULTS = {
     "busy": ("429 Too Many Requests", '{"error": {"message": "busy"}}'),
     "broken": ("500 Internal Server Error", '{"error": {"message": "broken"}}'),
+    "locked": ("401 Unauthorized", '{"error": {"message": "no such key"}}'),
+    "moved": ("404 Not Found", '{"error": {"message": "no such path"}}'),
+    "aborted": ("200 OK", '{"choices": [{"text": "I", "finish_reason": "abort"}]}'),
     "refused": ("400 Bad Request", '{"error": {"message": "this prompt is too long"}}'),
     "garbage": ("200 OK", "<html>no</html>"),
     "empty": ("200 OK", '{"choices": [{"text": "", "finish_reason": "stop"}]}'),
@@ -44,6 +47,8 @@ class Server:
         self.tokens = self.runtime_lora = self.tells_ids = self.tells_logprobs = self.samples = True
         self.lists_adapters = True
         self.dies_after = -1
+        self.refuses: list[list[int]] = []
+        self.locks_after = -1
         self.url = ""
 
     def load_adapter(self, body: dict[str, Any]) -> tuple[int, Any]:
@@ -63,8 +68,6 @@ class Server:
         return 200, "Success"
 
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
-        from alignment_core.models.template import encode_prompt
-
         if path == "/v1/models":
             names = [n for n in self.states if n == NAME or self.lists_adapters]
             return 200, {"data": [{"id": n, "parent": None if n == NAME else NAME} for n in names]}
@@ -76,13 +79,17 @@ class Server:
         if body["model"] not in self.states:
             return 404, {"error": {"message": f"The model `{body['model']}` does not exist."}}
         served = self.states[body["model"]]
-        if path == "/v1/completions":
-            if not self.tokens or not isinstance(body["prompt"], list):
-                return 400, {"detail": "prompt must be a string."}
-            ids = body["prompt"]
-        else:
-            ids = encode_prompt(served.tokenizer, [Message(**m) for m in body["messages"]])
-        return 200, self.reply(served, ids, body, chat=path != "/v1/completions")
+        if path == "/v1/completions" and (not self.tokens or not isinstance(body["prompt"], list)):
+            return 400, {"detail": "prompt must be a string."}
+        return 200, self.reply(served, self.tokens_of(body), body, chat=path != "/v1/completions")
+
+    def tokens_of(self, body: dict[str, Any]) -> list[int]:
+        """The prompt's tokens, by the model's own template where messages were sent."""
+        from alignment_core.models.template import encode_prompt
+
+        if "prompt" in body:
+            return list(body["prompt"])
+        return encode_prompt(self.model.tokenizer, [Message(**m) for m in body["messages"]])
 
     def reply(self, served: Loaded, ids: list[int], body: dict[str, Any], chat: bool) -> dict[str, Any]:
         import torch
@@ -116,7 +123,7 @@ class Server:
             making = path.endswith("completions") and body.get("max_tokens", 0) > 1
             if making and self.dies_after == 0:
                 return
-            fault = self.faults.pop() if making and self.faults else ""
+            fault = self.fault(path, body, making)
             if making and not fault:
                 self.dies_after -= 1
             if fault == "slow":
@@ -128,6 +135,16 @@ class Server:
                 status, content = f"{number} x", made if isinstance(made, str) else json.dumps(made)
             writer.write(response(status, content))
             await writer.drain()
+
+    def fault(self, path: str, body: dict[str, Any], making: bool) -> str:
+        """What goes wrong with a request; an empty string where nothing does."""
+        fault = self.faults.pop() if making and self.faults else ""
+        if path.endswith("completions") and self.refuses and self.tokens_of(body) in self.refuses:
+            fault = "refused"
+        if self.locks_after == 0:
+            fault = "locked"
+        self.locks_after -= making and self.locks_after > 0
+        return fault
 
 
 @contextmanager
