@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from alignment_core.data.exchange import from_inspect, from_lm_eval
+from alignment_core.data.exchange import read_file
 from alignment_core.evaluation import results
 from alignment_core.evaluation.state import StateFiles, judged_texts, read_index, texts
 from alignment_core.judging.question import question
@@ -223,10 +223,10 @@ def exports_are_read_back(made: Made, tmp_path: Path) -> None:
     replies, verdicts = made.judged(made.judges[0])
     said = Counter((c.subject, c.seed, c.prompt, c.text) for c in replies)
     labels = Counter(_labels(verdicts))
-    for form, read in (("inspect", from_inspect), ("lm-eval", from_lm_eval)):
+    for form in ("inspect", "lm-eval"):
         written = good("alignment-core", "export", made.folder, tmp_path / form, "--format", form)
         files = [Path(line) for line in written.splitlines()]
-        found = [read(file) for file in files]
+        found = [read_file(file) for file in files]
         assert Counter((c.subject, c.seed, c.prompt, c.text) for one in found for c in one.completions) == said
         assert Counter(_labels(v for one in found for v in one.verdicts)) == labels
         assert not [one.rejected for one in found if one.rejected]

@@ -21,7 +21,7 @@ from alignment_core.evaluation import results
 from alignment_core.evaluation.results import Results
 from alignment_core.evaluation.state import COMPLETIONS, VERDICTS, StateFiles, write_index
 from alignment_core.io import write_jsonl
-from alignment_core.judging.judges import verdict
+from alignment_core.judging.verdicts import verdict
 from alignment_core.records import Completion
 
 STUDIES = ("drift-dpo", "neuron-brittleness", "orth-refusal", "mini-cai")
@@ -210,7 +210,8 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _ended_when_accepted() -> Iterator[None]:
-    """A command that is accepted by mistake does not run for minutes."""
+    """A command that is accepted by mistake does not run for minutes; what takes long to import is there before."""
+    importlib.import_module("alignment_core.models.train")
 
     def end(*_: object) -> None:
         pytest.fail("the command was accepted and went on to run")
