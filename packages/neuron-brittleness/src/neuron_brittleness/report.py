@@ -157,5 +157,5 @@ def spec(found: Results) -> ReportSpec:
         originals=original.tables(),
         headline=headline,
         limits=((ORGANISM, *LIMITS) if found.preset == "tiny" else LIMITS),
-        never_run=tuple(f"The {name} preset's model." for name in ("small", "paper") if name != found.preset),
+        not_run=tuple(f"The {name} preset's model." for name in ("small", "paper") if name != found.preset),
     )  # fmt: skip
