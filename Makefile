@@ -13,7 +13,7 @@ BIN := .venv/bin
 SETUP := .venv/.setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(STUDIES) record report organism selfcheck test test-all lint types format wheels lowest bench bench-refusal guarantees clean
+.PHONY: help setup $(STUDIES) record report organism selfcheck test test-all lint types format wheels lowest bench bench-refusal mutants guarantees clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z$$()_-]+:.*## / {n = split($$1 == "$$(STUDIES)" ? "$(STUDIES)" : $$1, names, " "); \
@@ -84,6 +84,9 @@ bench: $(SETUP) ## the benchmarks: ratios measured side by side
 
 bench-refusal: $(SETUP) ## the refusal rules against the public lists: LABELS=file.jsonl
 	@$(BIN)/python tests/benchmarks/bench_refusal.py --labels "$(LABELS)"
+
+mutants: $(SETUP) ## change each estimand, one at a time: does a quick test notice? ARGS="--study drift-dpo"; writes docs/mutants.md
+	@$(BIN)/python tests/mutants/run.py $(ARGS)
 
 guarantees: $(SETUP) ## try every promise (kills, damaged inputs, hostile texts, tests; an hour) and write docs/guarantees.md
 	@for part in inputs texts promises kills; do $(BIN)/python tests/campaign/$$part.py || failed=1; done; \

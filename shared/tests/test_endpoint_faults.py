@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
-import runpy
 import socket
 import subprocess
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -24,10 +22,8 @@ from alignment_core.models.endpoint import check
 from alignment_core.models.outcome import Failure, Reply, same_model
 from alignment_core.models.redaction import redact, redact_bytes
 from alignment_core.records import Message
+from alignment_core.testing.servers.faults import FAULTS, SPELLINGS, started
 
-SERVER = Path(__file__).with_name("faulty_server.py")
-FAULTS: tuple[str, ...] = runpy.run_path(str(SERVER))["FAULTS"]
-SPELLINGS = runpy.run_path(str(SERVER))["SPELLINGS"]
 KEY = "sk-Very/secret+key_0123"
 DEADLINE = 1.0
 
@@ -43,9 +39,8 @@ def frozen():
 
 @pytest.fixture(scope="module")
 def url():
-    with subprocess.Popen([sys.executable, str(SERVER)], stdout=subprocess.PIPE, text=True) as process:
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
-        process.kill()
+    with started() as address:
+        yield address
 
 
 def settings(url: str, **values) -> EndpointSettings:

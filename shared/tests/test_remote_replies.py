@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,12 +15,7 @@ from alignment_core.models.generate import generate
 from alignment_core.models.lora import add_adapter
 from alignment_core.models.template import encode_prompt
 from alignment_core.organism import world
-
-_spec = importlib.util.spec_from_file_location("stand_in_server", Path(__file__).with_name("stand_in_server.py"))
-assert _spec is not None
-assert _spec.loader is not None
-stand_in = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(stand_in)
+from alignment_core.testing.servers import generation
 
 PROMPTS = world.prompts("calibration", "harmful")[:12] + world.prompts("calibration", "benign")[:12]
 
@@ -35,7 +28,7 @@ def server(organism, monkeypatch):
         return where(settings).model_copy(update={"deadline": 5.0, "backoff": 0.01})
 
     monkeypatch.setattr(remote, "_where", quick)
-    with stand_in.serving(organism) as running:
+    with generation.serving(organism) as running:
         yield running
 
 
@@ -70,7 +63,7 @@ def test_greedy_replies_are_those_made_here(server, organism, tmp_path):
     assert len({row.text for row in here}) > 10
     about = read_json(remote.served_file(tmp_path / "there.jsonl"))
     assert about.pop("first_token_nats_apart") < 1e-3
-    assert about == {"route": "tokens", "base": stand_in.NAME, "adapter": None}
+    assert about == {"route": "tokens", "base": generation.NAME, "adapter": None}
     count = len(server.asked)
     assert ask(server, organism, tmp_path / "there.jsonl") == here
     assert len(server.asked) == count
@@ -96,9 +89,9 @@ def test_the_adapter_in_memory_is_the_one_that_answers(server, organism, tuned, 
     assert [r.text for r in base] != [r.text for r in there]
     names = {body["model"] for body in server.asked}
     assert len(names) == 2
-    (name,) = names - {stand_in.NAME}
+    (name,) = names - {generation.NAME}
     assert read_json(remote.served_file(tmp_path / "there.jsonl"))["adapter"] == name.rsplit("-", 1)[0]
-    assert list(server.states) == [stand_in.NAME]
+    assert list(server.states) == [generation.NAME]
     with tuned.model.disable_adapter():
         assert [r.text for r in ask(server, tuned, tmp_path / "off.jsonl")] == [r.text for r in base]
 
@@ -107,7 +100,7 @@ def test_a_reply_of_the_base_is_not_the_adapters(server, tuned, tmp_path, monkey
     real = server.reply
 
     def by_the_base(served, ids, body, chat):
-        return real(server.model, ids, body, chat) | {"model": stand_in.NAME}
+        return real(server.model, ids, body, chat) | {"model": generation.NAME}
 
     monkeypatch.setattr(server, "reply", by_the_base)
     server.tells_logprobs = False
@@ -133,10 +126,10 @@ def test_an_adapter_that_a_kill_left_is_loaded_again(server, tuned, tmp_path, mo
         killed.setattr(server, "unload_adapter", lambda _: (500, "no"))
         with pytest.raises(KeyboardInterrupt):
             ask(server, tuned, tmp_path / "c.jsonl")
-    (left,) = set(server.states) - {stand_in.NAME}
+    (left,) = set(server.states) - {generation.NAME}
     server.states[left] = server.model  # whatever stands there under the name is not trusted
     assert ask(server, tuned, tmp_path / "c.jsonl") == ask(None, tuned, tmp_path / "here.jsonl")
-    assert list(server.states) == [stand_in.NAME]
+    assert list(server.states) == [generation.NAME]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +155,7 @@ def test_another_model_is_not_taken_for_this_one(server, organism, tuned, tmp_pa
     other = load.load(load.ModelSettings(device="cpu", dtype="float32"))
     with torch.no_grad():
         other.model.model.embed_tokens.weight.copy_(other.model.model.embed_tokens.weight.roll(7, 0))
-    server.states[stand_in.NAME] = other
+    server.states[generation.NAME] = other
     with pytest.raises(UserError, match="is not the one here"):
         ask(server, organism, tmp_path / "c.jsonl")
 
@@ -287,7 +280,7 @@ def test_a_server_that_dies_halfway(server, organism, tmp_path):
         ask(server, organism, file)
     server.dies_after = -1
     server.asked.clear()
-    with stand_in.serving(organism) as moved:  # at another address
+    with generation.serving(organism) as moved:  # at another address
         assert ask(moved, organism, file) == ask(None, organism, tmp_path / "here.jsonl")
         assert sum(body["max_tokens"] > 1 for body in moved.asked) == 14
 
@@ -311,7 +304,7 @@ def test_several_models_need_a_name(server, organism, tmp_path):
     )
     with pytest.raises(UserError, match="serves the-organism, another: name the base model with endpoint_model"):
         ask(server, organism, tmp_path / "c.jsonl")
-    assert len(ask(server, organism, tmp_path / "c.jsonl", PROMPTS[:2], endpoint_model=stand_in.NAME)) == 2
+    assert len(ask(server, organism, tmp_path / "c.jsonl", PROMPTS[:2], endpoint_model=generation.NAME)) == 2
     with pytest.raises(UserError, match="does not exist"):
         ask(server, organism, tmp_path / "d.jsonl", PROMPTS[:2], endpoint_model="nobody")
 

@@ -1,32 +1,45 @@
 """A server that speaks as vLLM does, with real generation behind it: one model, adapters loaded by name, and faults.
 
-Not a test. It runs in a thread of the test's process; `faults` holds what the next calls get instead of a reply.
+It runs in a thread of the test's process; `faults` holds what the next calls get instead of a reply.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from alignment_core.config import GenerateSettings
-from alignment_core.models import load
-from alignment_core.models.generate import reply_tokens
-from alignment_core.models.template import encode_prompt
+from alignment_core.config import GenerateSettings, ModelSettings
 from alignment_core.records import Message
+from alignment_core.testing.servers.http import in_thread, read_request, response
+
+if TYPE_CHECKING:
+    from alignment_core.models.load import Loaded
 
 NAME = "the-organism"
+_FAULTS = {
+    "busy": ("429 Too Many Requests", '{"error": {"message": "busy"}}'),
+    "broken": ("500 Internal Server Error", '{"error": {"message": "broken"}}'),
+    "locked": ("401 Unauthorized", '{"error": {"message": "no such key"}}'),
+    "moved": ("404 Not Found", '{"error": {"message": "no such path"}}'),
+    "aborted": ("200 OK", '{"choices": [{"text": "I", "finish_reason": "abort"}]}'),
+    "refused": ("400 Bad Request", '{"error": {"message": "this prompt is too long"}}'),
+    "garbage": ("200 OK", "<html>no</html>"),
+    "empty": ("200 OK", '{"choices": [{"text": "", "finish_reason": "stop"}]}'),
+    "filtered": ("200 OK", '{"choices": [{"text": "I", "finish_reason": "content_filter"}]}'),
+    "null": ("200 OK", '{"choices": [{"text": null, "finish_reason": "stop"}]}'),
+    "slow": ("200 OK", "{}"),
+}
+"""Status and body of each fault; `slow` comes after 30 seconds."""
 
 
 class Server:
     """What is served, what was asked, and what goes wrong."""
 
-    def __init__(self, model: load.Loaded) -> None:
+    def __init__(self, model: Loaded) -> None:
         self.model, self.states = model, {NAME: model}
         self.asked: list[dict[str, Any]] = []
         self.heads: list[str] = []
@@ -39,12 +52,14 @@ class Server:
         self.url = ""
 
     def load_adapter(self, body: dict[str, Any]) -> tuple[int, Any]:
+        from alignment_core.models.load import load
+
         name, folder = body["lora_name"], Path(body["lora_path"])
         if name in self.states:
             return 400, {"error": {"message": f"The lora adapter '{name}' has already been loaded."}}
         if not folder.is_dir():
             return 404, {"error": {"message": f"No adapter found for {folder}"}}
-        self.states[name] = load.load(load.ModelSettings(device="cpu", dtype="float32"), folder)
+        self.states[name] = load(ModelSettings(device="cpu", dtype="float32"), folder)
         return 200, f"Success: LoRA adapter '{name}' added successfully."
 
     def unload_adapter(self, body: dict[str, Any]) -> tuple[int, Any]:
@@ -69,11 +84,18 @@ class Server:
         return 200, self.reply(served, self.tokens_of(body), body, chat=path != "/v1/completions")
 
     def tokens_of(self, body: dict[str, Any]) -> list[int]:
+        """The prompt's tokens, by the model's own template where messages were sent."""
+        from alignment_core.models.template import encode_prompt
+
         if "prompt" in body:
-            return body["prompt"]
+            return list(body["prompt"])
         return encode_prompt(self.model.tokenizer, [Message(**m) for m in body["messages"]])
 
-    def reply(self, served: load.Loaded, ids: list[int], body: dict[str, Any], chat: bool) -> dict[str, Any]:
+    def reply(self, served: Loaded, ids: list[int], body: dict[str, Any], chat: bool) -> dict[str, Any]:
+        import torch
+
+        from alignment_core.models.generate import reply_tokens
+
         how = GenerateSettings(
             max_new_tokens=body["max_tokens"],
             temperature=body["temperature"] if self.samples else 0,
@@ -93,72 +115,41 @@ class Server:
         return {"model": body["model"], "choices": [choice], "usage": usage}
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                self.heads.append(head)
-                length = [int(h.split(":")[1]) for h in head.split("\r\n") if h.lower().startswith("content-length")]
-                body = json.loads(await reader.readexactly(length[0])) if length else {}
-                path = head.split()[1]
-                making = path.endswith("completions") and body.get("max_tokens", 0) > 1
-                if making and self.dies_after == 0:
-                    return
-                fault = self.faults.pop() if making and self.faults else ""
-                if path.endswith("completions") and self.refuses and self.tokens_of(body) in self.refuses:
-                    fault = "refused"
-                if self.locks_after == 0:
-                    fault = "locked"
-                self.locks_after -= making and self.locks_after > 0
-                if making and not fault:
-                    self.dies_after -= 1
-                status, made = (200, {}) if fault else self.answer(path, body)
-                content = made if isinstance(made, str) else json.dumps(made)
-                if fault == "slow":
-                    await asyncio.sleep(30)
-                status, content = {
-                    "busy": (429, '{"error": {"message": "busy"}}'),
-                    "broken": (500, '{"error": {"message": "broken"}}'),
-                    "locked": (401, '{"error": {"message": "no such key"}}'),
-                    "moved": (404, '{"error": {"message": "no such path"}}'),
-                    "aborted": (200, '{"choices": [{"text": "I", "finish_reason": "abort"}]}'),
-                    "refused": (400, '{"error": {"message": "this prompt is too long"}}'),
-                    "garbage": (200, "<html>no</html>"),
-                    "empty": (200, '{"choices": [{"text": "", "finish_reason": "stop"}]}'),
-                    "filtered": (200, '{"choices": [{"text": "I", "finish_reason": "content_filter"}]}'),
-                    "null": (200, '{"choices": [{"text": null, "finish_reason": "stop"}]}'),
-                }.get(fault, (status, content))
-                data = content.encode()
-                lines = f"HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-                writer.write(lines.encode() + data)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return
-        finally:
-            writer.close()
+        """Serve one connection until it ends, or the server dies."""
+        while True:
+            head, body = await read_request(reader)
+            self.heads.append(head)
+            path = head.split()[1]
+            making = path.endswith("completions") and body.get("max_tokens", 0) > 1
+            if making and self.dies_after == 0:
+                return
+            fault = self.fault(path, body, making)
+            if making and not fault:
+                self.dies_after -= 1
+            if fault == "slow":
+                await asyncio.sleep(30)
+            if fault:
+                status, content = _FAULTS[fault]
+            else:
+                number, made = self.answer(path, body)
+                status, content = f"{number} x", made if isinstance(made, str) else json.dumps(made)
+            writer.write(response(status, content))
+            await writer.drain()
+
+    def fault(self, path: str, body: dict[str, Any], making: bool) -> str:
+        """What goes wrong with a request; an empty string where nothing does."""
+        fault = self.faults.pop() if making and self.faults else ""
+        if path.endswith("completions") and self.refuses and self.tokens_of(body) in self.refuses:
+            fault = "refused"
+        if self.locks_after == 0:
+            fault = "locked"
+        self.locks_after -= making and self.locks_after > 0
+        return fault
 
 
 @contextmanager
-def serving(model: load.Loaded):
+def serving(model: Loaded) -> Iterator[Server]:
     """The server, its address in `url`, until the block ends."""
-    server, loop, ready = Server(model), asyncio.new_event_loop(), threading.Event()
-
-    async def run() -> None:
-        made = await asyncio.start_server(server.talk, "127.0.0.1", 0)
-        server.url = f"http://127.0.0.1:{made.sockets[0].getsockname()[1]}/v1"
-        ready.set()
-        await stop.wait()
-        made.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
-
-    stop = asyncio.Event()
-    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
-    thread.start()
-    ready.wait()
-    try:
+    server = Server(model)
+    with in_thread(server.talk) as server.url:
         yield server
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()

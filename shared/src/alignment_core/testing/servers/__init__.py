@@ -1,0 +1,2 @@
+"""Servers to test against: one that generates (`generation`), one that misbehaves (`faults`), one that judges
+(`judge`)."""
