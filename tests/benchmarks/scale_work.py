@@ -23,7 +23,7 @@ from mini_cai.config import CaiConfig
 from neuron_brittleness import data as neuron_data
 from neuron_brittleness import scoring as neuron_scoring
 from neuron_brittleness.config import BrittlenessConfig
-from orth_refusal import plan as orth_plan
+from orth_refusal import data as orth_data
 from orth_refusal.arms import chosen
 from orth_refusal.config import OrthConfig
 
@@ -151,7 +151,7 @@ def drift_dpo(name: str | None = None, nf4: bool = False, preset: str = "paper")
 
 def orth_refusal(name: str | None = None, nf4: bool = False, preset: str = "paper") -> Work:
     config = resolve(OrthConfig, "orth_refusal", preset)
-    refusal, attack, _ = orth_plan._rows(config)
+    refusal, attack = (orth_data.size(config.data, part) for part in ("refusal", "attack"))
     arms, turn = len(chosen(config.controls)), TOKENS["a HarmfulQA turn"]
     trainings = (Training(config.refusal, 1, refusal, turn), Training(config.attack, arms, attack, turn))
     prompts = config.data.test_harmful + config.data.test_benign + config.data.test_borderline
@@ -216,7 +216,7 @@ STUDIES: tuple[Callable[..., Work], ...] = (drift_dpo, orth_refusal, mini_cai, n
 
 _CONFIGS: dict[str, tuple[type[Settings], Callable[[Any], list[tuple[str, str, str | None]]]]] = {
     "drift_dpo": (DriftConfig, drift_plan.needs),
-    "orth_refusal": (OrthConfig, orth_plan.needs),
+    "orth_refusal": (OrthConfig, orth_data.needs),
     "mini_cai": (CaiConfig, cai_plan.needs),
     "neuron_brittleness": (BrittlenessConfig, neuron_data.needs),
 }

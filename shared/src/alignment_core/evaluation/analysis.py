@@ -142,11 +142,11 @@ def analyse(
     """Everything the evidence says, in the shape of results.json."""
     written = hypotheses.read(package)
     metrics = named(analysis.metrics)
-    tables = {(t.metric, t.subject): t for t in _state_tables(evidence, metrics.values())}
+    read = {(t.metric, t.subject): t for t in _state_tables(evidence, metrics.values())}
     derived = list(analysis.tables(evidence))
-    tables |= {(t.metric, t.subject): t for t in derived if not t.at}
+    tables = read | {(t.metric, t.subject): t for t in derived if not t.at}
     measured = [
-        *_of_states(evidence, tables, metrics),
+        *_of_states(evidence, read, metrics),
         *(m for t in derived for m in _of_table(t)),
         *_along(evidence, analysis, metrics),
         *analysis.own(evidence),
