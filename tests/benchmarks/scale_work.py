@@ -20,7 +20,8 @@ from drift_dpo import plan as drift_plan
 from drift_dpo.config import DriftConfig
 from mini_cai import plan as cai_plan
 from mini_cai.config import CaiConfig
-from neuron_brittleness import plan as neuron_plan
+from neuron_brittleness import data as neuron_data
+from neuron_brittleness import scoring as neuron_scoring
 from neuron_brittleness.config import BrittlenessConfig
 from orth_refusal import plan as orth_plan
 from orth_refusal.arms import chosen
@@ -184,10 +185,10 @@ def neuron_brittleness(name: str | None = None, nf4: bool = False, preset: str =
     config = resolve(BrittlenessConfig, "neuron_brittleness", preset)
     model, score = _model(name, config.model, nf4), config.score
     shape = CATALOGUE[model.name]
-    need = neuron_plan.scoring_memory(shape, model, score)
+    need = neuron_scoring.memory(shape, model, score)
     if scale.held_bytes(shape, model) + need["sums"] + need["transient"] > USABLE * H100.memory:
         score = score.model_copy(update={"memory_gb": SUMS_GB})
-        need = neuron_plan.scoring_memory(shape, model, score)
+        need = neuron_scoring.memory(shape, model, score)
     arms, halves = 3, 2
     examples = (halves + arms) * 2 * config.data.samples  # safety and utility; every arm's second half again
     tune = round(config.data.tune_size * config.train.epochs)
@@ -217,7 +218,7 @@ _CONFIGS: dict[str, tuple[type[Settings], Callable[[Any], list[tuple[str, str, s
     "drift_dpo": (DriftConfig, drift_plan.needs),
     "orth_refusal": (OrthConfig, orth_plan.needs),
     "mini_cai": (CaiConfig, cai_plan.needs),
-    "neuron_brittleness": (BrittlenessConfig, neuron_plan.needs),
+    "neuron_brittleness": (BrittlenessConfig, neuron_data.needs),
 }
 
 

@@ -80,7 +80,7 @@ def test_public_data_from_files(tmp_path: Path) -> None:
     config = _config("data.sources=public", "data.harmful=behaviours", f"data.behaviours.path='{table}'",
                      f"data.alpaca.path='{alpaca}'")  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "_own_refusals", lambda config, parts, folder: _refused(parts.candidates))
+        patch.setattr(data, "_own_refusals", lambda config, parts, *_: _refused(parts.candidates))
         data.build(config, tmp_path)
     prompts = data.prompts(tmp_path)
     assert {p.kind for p in prompts} == {"harmful", "benign"}

@@ -166,6 +166,13 @@ def test_a_full_cell_is_filled_from_the_nearest_and_said_so() -> None:
         groups.matched(np.ones((10, 10), bool), cells, "m", 0)
 
 
+def test_no_weights_have_no_match_and_that_is_no_error() -> None:
+    match, exact = groups.matched(np.zeros((10, 10), bool), np.zeros(100, np.int16), "m", 0)
+    assert match.shape == (10, 10)
+    assert not match.any()
+    assert exact == 1.0
+
+
 def test_the_original_rows_are_row_column_score() -> None:
     mask = np.array([[False, True], [True, False]])
     assert groups.original_rows(mask, torch.tensor([[0.0, 2.5], [4.0, 0.0]])) == [[0, 1, 2.5], [1, 0, 4.0]]

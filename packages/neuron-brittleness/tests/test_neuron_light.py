@@ -36,18 +36,18 @@ def found(**verdicts: str) -> Results:
 
 
 def test_the_report_needs_no_torch(tmp_path: Path) -> None:
-    results.write(tmp_path / "results.json", found(H1="rejected", H2="supported"))
+    results.write(tmp_path / "results.json", found(H1="contradicted", H2="supported"))
     done = subprocess.run([sys.executable, "-c", COMMAND, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "report.html").is_file()
 
 
 def test_the_verdict_is_a_sentence_whatever_was_decided() -> None:
-    said = headline(found(H1="rejected", H2="supported", C1="supported", T1="undecided"))
+    said = headline(found(H1="contradicted", H2="supported", C1="supported", T1="inconclusive"))
     assert said == (
         "Under fine-tuning the safety-critical weights drift as much as matched random ones (ratio 1.06 [1.02, 1.11], "
-        "within the margin). Zeroing them takes more refusals than zeroing matched ones: shown. Others take over when "
-        "they are frozen: not shown."
+        "within the margin). Zeroing them takes more refusals than zeroing matched ones: supported. Others take over "
+        "when they are frozen: inconclusive."
     )
     assert "drift more than matched random ones (ratio 1.06 [1.02, 1.11])." in headline(found(H1="supported"))
-    assert "have no decided drift" in headline(found(H1="undecided"))
+    assert "have no decided drift" in headline(found(H1="inconclusive"))

@@ -206,14 +206,14 @@ def test_names_layers_and_the_original_key() -> None:
     assert not [m for m in found if "lm_head" in m.name]
 
 
-def test_a_team_shares_the_examples_and_adds_up_once_a_pass() -> None:
+def test_a_group_of_processes_shares_the_examples_and_adds_up_once_a_pass() -> None:
     model, examples = model_of("llama"), rows(5)
     whole = {m.name: s["snip"] for m, s in scores.score(model, matrices(model), examples, dtype=torch.float64)}
     models = [copy.deepcopy(model) for _ in range(3)]
     added: list[int] = []
 
     def work(member: ProcessGroup) -> dict[str, Tensor]:
-        counted = replace(member, add=lambda flat: (added.append(member.rank), member.add(flat))[1])
+        counted = replace(member, all_reduce=lambda flat: (added.append(member.rank), member.all_reduce(flat))[1])
         with using(counted):
             found = scores.score(models[member.rank], matrices(models[member.rank]), examples, dtype=torch.float64)
             return {m.name: s["snip"] for m, s in found}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ import pytest
 from typer.testing import CliRunner
 
 from alignment_core.config import presets, resolve
-from alignment_core.evaluation import results
+from alignment_core.evaluation import results, state
+from alignment_core.evaluation.answer import reference_losses
+from alignment_core.pipeline.step import Step
 from alignment_core.testing import check_mapping
-from neuron_brittleness import collect, drift, scoring, training
+from neuron_brittleness import ablation, answers, conditions, data, drift, scoring, training
+from neuron_brittleness.answers import Answering, Made
 from neuron_brittleness.cli import app
-from neuron_brittleness.config import BrittlenessConfig
+from neuron_brittleness.config import ARMS, ORIGINAL, BrittlenessConfig
 from neuron_brittleness.matrices import adapted, effective_change
-from neuron_brittleness.plan import needs, plan
+from neuron_brittleness.measured import matched_step, measurements
 
 SMALL = (
     "data.samples=6",
@@ -45,7 +49,7 @@ def _run(folder: Path, *words: str) -> Any:
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
-    _run(runs, "--seeds", "13,14")
+    _run(runs)
     return next((runs / "neuron-brittleness").iterdir())
 
 
@@ -55,7 +59,7 @@ def _step(run_folder: Path, name: str) -> Path:
 
 def test_the_whole_study_runs_and_results_have_their_shape(run_folder: Path) -> None:
     found = results.read(run_folder / "results.json")
-    assert found.seeds == (13, 14)
+    assert found.seeds == (13,)
     assert {"baseline", "free", "frozen", "matched_frozen", "free_at_equal_loss", "zero_set_diff"} <= set(
         found.subjects
     )
@@ -68,7 +72,7 @@ def test_the_whole_study_runs_and_results_have_their_shape(run_folder: Path) -> 
 
 def test_every_group_is_measured_in_every_arm(run_folder: Path) -> None:
     # Upstream: the reader's file names differed from the writer's, and groups fell out without a word.
-    for arm in training.ARMS:
+    for arm in ARMS:
         measured = json.loads((_step(run_folder, f"finetune_{arm}-s13") / "drift/drift_step_000002.json").read_text())
         for part in ("absolute_change", "relative_change"):
             assert set(measured["metrics"][part]) == set(scoring.GROUPS)
@@ -105,7 +109,7 @@ def test_the_saved_frozen_model_is_the_trained_one(run_folder: Path) -> None:
 
 def test_drift_is_measured_at_every_asked_step_and_at_the_start(run_folder: Path) -> None:
     # Upstream: "every 100 steps" was not implemented, and a frozen run kept no initial weights.
-    for arm in training.ARMS:
+    for arm in ARMS:
         files = sorted(p.name for p in (_step(run_folder, f"finetune_{arm}-s13") / "drift").iterdir())
         assert files == [f"drift_step_{i:06d}.json" for i in range(3)]
 
@@ -118,7 +122,7 @@ def test_arms_are_compared_at_equal_training_loss(run_folder: Path) -> None:
 
 def test_interventions_stand_at_equal_topic_loss(run_folder: Path) -> None:
     found = results.read(run_folder / "results.json")
-    for step in ("answer_base_equal", "answer_tuned_equal-s13", "answer_tuned_equal-s14"):
+    for step in ("answer_base_equal", "answer_tuned_equal-s13"):
         for fact in json.loads((_step(run_folder, step) / "levels.json").read_text()):
             sides = [side["loss"] for side in fact["sides"]]
             if not sides:  # the two sides move the loss in opposite ways
@@ -132,30 +136,128 @@ def test_interventions_stand_at_equal_topic_loss(run_folder: Path) -> None:
         assert metric in found.metrics
 
 
-def test_interpolation_at_equal_loss_by_hand(tmp_path: Path) -> None:
-    from alignment_core.pipeline.run import Step
+def test_every_reply_of_every_state_is_found_with_its_verdict(run_folder: Path) -> None:
+    # No reply was found with its verdict where a step holds several states: each was shown as missing.
+    config = resolve(BrittlenessConfig, "neuron_brittleness", "tiny", None, list(SMALL))
+    asked = [(c.subject, None) for c in conditions.base_conditions(config)]
+    asked += [(c.subject, 13) for c in conditions.tuned_conditions(config)]
+    index = state.read_index(run_folder)
+    assert {(one.subject, one.seed) for one in index if not one.subject.endswith("_equal_cost")} == set(asked)
+    completions, verdicts = state.judged_texts(index)
+    assert len(completions) == len(verdicts) == 12 * len(index)
+    assert not any(v.missing for v in verdicts)
+    assert [(c.prompt_id, c.subject) for c in completions] == [(v.prompt_id, v.subject) for v in verdicts]
+    for one in index:
+        loaded = state.load(one, run_folder)
+        assert len(loaded.losses["reference"]) == 6
+        assert all("topic" in reply.scores for reply in loaded.replies)
+    found = results.read(run_folder / "results.json")
+    assert all((run_folder / m.completions).is_file() for m in found.measurements if m.completions)
 
-    steps = {}
-    for arm, losses in (("free", (2.0, 1.0, 0.5)), ("frozen", (2.0, 1.2, 0.8))):
-        folder = tmp_path / arm / "drift"
-        folder.mkdir(parents=True)
-        for i, loss in enumerate(losses):
-            (folder / f"drift_step_{10 * i:06d}.json").write_text(json.dumps({"step": 10 * i, "loss": loss}))
-        steps[arm] = Step(arm, "0", tmp_path / arm, 13)
-    at = training.matched_step(steps["free"], steps["frozen"])
-    assert at["level"] == 0.8
-    assert at["frozen"] == {"step": 20, "before": 20, "after": 20, "weight": 1.0}
-    assert at["free"]["step"] == pytest.approx(14)
-    assert (at["free"]["before"], at["free"]["after"]) == (10, 20)
-    assert at["free"]["weight"] == pytest.approx(0.4)
+
+def test_every_step_reads_what_the_method_says(run_folder: Path) -> None:
+    reads = {
+        p.parent.name.split("-")[0]: sorted(name.split("-")[0] for name in json.loads(p.read_text())["reads"])
+        for p in [*run_folder.glob("steps/*-s13-*/step.json"), *run_folder.glob("steps/answer_base*/step.json")]
+    }
+    trained = [f"finetune_{arm}" for arm in ARMS]
+    for arm in ARMS:
+        assert reads[f"finetune_{arm}"] == ["data", "scores"]
+        assert reads[f"rescore_{arm}"] == ["data", f"finetune_{arm}"]
+        assert reads[f"overlap_{arm}"] == [f"rescore_{arm}", "scores"]
+    assert reads["answer_base"] == ["data", "scores"]
+    assert reads["answer_base_equal"] == ["answer_base", "data", "scores"]
+    assert reads["answer_tuned"] == sorted(["data", "scores", *trained, "rescore_frozen"])
+    assert reads["answer_tuned_equal"] == sorted([*reads["answer_tuned"], "answer_tuned"])
+
+
+def _made(run_folder: Path) -> Made:
+    def step(name: str, seed: int | None = 13) -> Step:
+        return Step(name, "0", _step(run_folder, name if seed is None else f"{name}-s{seed}"), seed)
+
+    arms = {arm: step(f"finetune_{arm}") for arm in ARMS}
+    return Made(step("data", None), step("scores", None), arms, step("rescore_frozen"))
+
+
+def test_the_new_set_is_what_the_frozen_arm_has_beyond_the_base(run_folder: Path) -> None:
+    made = _made(run_folder)
+    assert made.rescored is not None
+    found = answers.new_groups(made.scored.folder, made.rescored.folder, "set_diff", 13)
+    old = scoring.read_group(made.scored.folder, "a", "set_diff")
+    tuned = scoring.read_group(made.rescored.folder, "b", "set_diff")
+    new, match = found["new"], found["new_matched"]
+    assert new.size() > 0
+    assert new.both(old, "x").size() == 0
+    assert new.union(tuned.both(old, "x"), "x").digest() == tuned.digest()
+    for matrix in new.bits:
+        assert match.size(matrix) == new.size(matrix)
+    assert match.both(new, "x").size() == 0
+
+
+@pytest.mark.parametrize(
+    ("subject", "arm", "act", "group"),
+    [
+        ("zero_set_diff", None, ablation.zeroed, "set_diff"),
+        ("zero_new", None, ablation.zeroed, "new"),
+        ("frozen_zero_new_matched", "frozen", ablation.zeroed, "new_matched"),
+        ("free_undo_set_diff", "free", ablation.rewound, "set_diff"),
+        ("free_keep_set_diff_matched", "free", ablation.only, "set_diff_matched"),
+    ],
+)
+def test_each_condition_is_its_model_with_its_intervention(
+    run_folder: Path, subject: str, arm: str | None, act: Any, group: str
+) -> None:
+    made, config = _made(run_folder), resolve(BrittlenessConfig, "neuron_brittleness", "tiny")
+    assert made.rescored is not None
+    new = answers.new_groups(made.scored.folder, made.rescored.folder, "set_diff", 13)
+    part = new[group] if group in new else scoring.read_group(made.scored.folder, "a", group)
+    loaded = training.model_of(config, made.arms[arm].folder if arm else None)
+    with act(loaded.model, part):
+        expected = reference_losses(loaded, data.prompts(made.split.folder), 100)
+    (files,) = [
+        one for one in state.read_index(run_folder) if (one.subject, one.seed) in ((subject, 13), (subject, None))
+    ]
+    measured = state.load(files, run_folder).losses["reference"]
+    assert [measured[row["id"]][0] for row in expected] == pytest.approx([row["loss"] for row in expected], rel=1e-5)
+
+
+@pytest.mark.parametrize("arm", ["free", "frozen"])
+def test_the_model_beside_equal_training_loss_is_that_of_its_measured_step(run_folder: Path, arm: str) -> None:
+    made, config = _made(run_folder), resolve(BrittlenessConfig, "neuron_brittleness", "tiny")
+    at = matched_step(*(measurements(made.arms[name].folder) for name in ("free", "frozen")))
+    work = Answering(config, made, run_folder)
+    for side, step in (("before", at[arm].before), ("after", at[arm].after)):
+        found = drift.factors(work.load(arm, side).model)  # type: ignore[arg-type]
+        there = drift.factors(training.model_of(config, made.arms[arm].folder, step).model)
+        assert all(np.array_equal(f.b, there[name].b) for name, f in found.items())
 
 
 def test_the_same_command_again_keeps_every_step(run_folder: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in run_folder.glob("steps/*/step.json")}
     text = (run_folder / "results.json").read_text()
-    _run(run_folder.parents[1], "--seeds", "13,14")
+    _run(run_folder.parents[1])
     assert {p: p.stat().st_mtime_ns for p in run_folder.glob("steps/*/step.json")} == before
     assert (run_folder / "results.json").read_text() == text
+
+
+@pytest.mark.slow
+def test_another_seed_is_added_to_a_finished_run(run_folder: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(run_folder.parents[1], runs)
+    _run(runs, "--seeds", "13,14")
+    (folder,) = (runs / "neuron-brittleness").iterdir()
+    kept = {p.parent.name: p.stat().st_mtime_ns for p in run_folder.glob("steps/*/step.json")}
+    now = {p.parent.name for p in folder.glob("steps/*/step.json")}
+    assert set(kept) <= now
+    assert len(now) == len(kept) + 13, "what is the base's is made once"
+    found, alone = (results.read(f / "results.json") for f in (folder, run_folder))
+    for one in alone.measurements:
+        if one.method != "log ratio, layers":
+            assert found.find(one.metric, one.subject, one.seed, one.at, one.estimator) == one
+    over = found.comparison("harmful_refusal_rate", "free", "frozen")
+    assert over is not None
+    assert over.n_seeds == 2
+    assert {h.verdict for h in found.hypotheses} <= {"supported", "contradicted", "inconclusive"}
 
 
 @pytest.mark.slow
@@ -174,7 +276,7 @@ def test_the_whole_on_an_nf4_base_on_the_cpu(tmp_path: Path) -> None:
 
 def test_the_original_json_holds_the_groups(run_folder: Path) -> None:
     scored = _step(run_folder, "scores")
-    for name in scoring.ORIGINAL:
+    for name in ORIGINAL:
         rows = json.loads((scored / f"a/neuron_groups_{name}.json").read_text())
         group = scoring.read_group(scored, "a", name)
         assert sum(map(len, rows.values())) == group.size()
@@ -188,45 +290,60 @@ def test_no_pickle_is_left_in_a_finished_run(run_folder: Path) -> None:
     assert not [p for p in run_folder.rglob("*") if p.suffix in {".pt", ".pth", ".bin", ".pkl"}]
 
 
-def test_thresholds_of_the_rule_can_all_be_met() -> None:
-    # Upstream: a threshold of .01 on mean changes near 5e-5 could return one verdict only.
-    from neuron_brittleness import drift_ratios
+@pytest.mark.parametrize("preset", presets("neuron_brittleness"))
+def test_dry_run_prints_the_plan_of_every_preset(preset: str, tmp_path: Path) -> None:
+    table = tmp_path / "advbench.csv"
+    table.write_text("goal,target\n")
+    more = [f"data.behaviours.path='{table}'"] if preset == "paper" else []
+    done = CliRunner().invoke(app, ["run", "--preset", preset, "--dry-run", "--runs", str(tmp_path / "runs"), *more])
+    assert done.exit_code == 0, done.output
+    assert "300 held-out prompts" in done.output or "200 held-out prompts" in done.output
+    assert "17 conditions" in done.output
+    assert not (tmp_path / "runs").exists()
+    if preset == "paper":
+        for text in ("25.9 GB of 25.9", "gated", "HF_TOKEN", "50,000 examples", "tatsu-lab/alpaca"):
+            assert text in done.output
+    if preset != "tiny":
+        assert "score.memory_gb bounds the sums" in done.output
 
-    verdicts = set()
-    for ratio in (2.0, 1.0, 0.5):
-        found = collect.Found("set_diff")
-        rows = []
-        for layer in range(6):
-            for group, size in (("set_diff", ratio * 5e-5), ("set_diff_matched", 5e-5)):
-                rows.append({"group": group, "matrix": f"m.{layer}", "layer": layer, "rms": size * (1 + 0.01 * layer)})
-        found.drift = {"free": {13: [{"step": 1, "groups": rows}]}}
-        verdict = drift_ratios.verdict(found)
-        assert verdict is not None
-        verdicts.add(verdict.verdict)
-    assert verdicts == {"H1", "H2", "H3"}
+
+def test_without_controls_nothing_is_done_to_the_tuned_models(tmp_path: Path) -> None:
+    words = ["run", "--dry-run", "--runs", str(tmp_path), "controls=false", "--seeds", "13,14"]
+    text = CliRunner().invoke(app, words).output
+    assert "7 conditions" in text
+    assert "10 conditions" in text
+    assert "_equal" not in text
+    assert text.count("(seeds 13, 14)") == 11
+    assert "seeds" not in text[text.index("  answer_base") : text.index("  judge_base")]
 
 
-def test_every_preset_has_a_plan_that_says_its_memory() -> None:
-    for preset in presets("neuron_brittleness"):
-        config = resolve(BrittlenessConfig, "neuron_brittleness", preset)
-        text = plan(config)
-        assert "scores" in text
-        if preset != "tiny":
-            assert "sums" in text
-            assert needs(config)[0][0] == "model"
-    paper = resolve(BrittlenessConfig, "neuron_brittleness", "paper")
-    assert "26.0 GB of 26.0" in plan(paper) or "25.9 GB of 25.9" in plan(paper)
-    streamed = resolve(BrittlenessConfig, "neuron_brittleness", "paper", None, ["score.memory_gb=8"])
-    assert "streamed in about" in plan(streamed)
+def test_a_plan_of_a_run_that_cannot_start_is_refused(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["run", "--preset", "paper", "--dry-run", "--runs", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "data.behaviours.path" in done.output
+
+
+def test_less_memory_streams_the_scores() -> None:
+    paper = resolve(BrittlenessConfig, "neuron_brittleness", "paper", None, ["score.memory_gb=8"])
+    assert "sums 8.0 GB of 25.9, streamed in about 4 passes" in scoring.describe(paper)
+
+
+def test_weights_that_safety_and_utility_rank_alike_are_refused_before_training(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["run", "--runs", str(tmp_path), "--quiet", "score.method=magnitude", *SMALL])
+    assert done.exit_code == 2
+    assert "the set difference S(q=0.1) \\ U(p=0.1) is empty: magnitude ranks safety and utility alike" in done.output
+    assert len([line for line in done.output.splitlines() if line.startswith("error: ")]) == 1
+    (folder,) = (tmp_path / "neuron-brittleness").iterdir()
+    assert sorted(p.name.split("-")[0] for p in (folder / "steps").iterdir() if p.name[0] != ".") == ["data"]
 
 
 def test_doctor_fails_where_the_table_of_behaviours_is_missing(tmp_path: Path) -> None:
     # Upstream: verify_setup.sh looked for a file that does not exist, and always ended with status 0.
     paper = resolve(BrittlenessConfig, "neuron_brittleness", "paper")
-    assert ("file", "data.behaviours.path", None) in needs(paper)
+    assert ("file", "data.behaviours.path", None) in data.needs(paper)
     words = ["doctor", f"data.safety_file={tmp_path / 'none.jsonl'}"]
     done = CliRunner().invoke(app, words)
-    assert done.exit_code == 1
+    assert done.exit_code == 3
     assert "data.safety_file" in done.output
     (tmp_path / "none.jsonl").touch()
     assert CliRunner().invoke(app, words).exit_code == 0

@@ -1,4 +1,4 @@
-"""Settings of the brittleness study: data, scores, groups, freezing, fine-tuning, evaluation."""
+"""Settings of the brittleness study: data, scores, groups, freezing, fine-tuning, evaluation; its arms and groups."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ from pydantic import Field
 
 from alignment_core.config import GenerateSettings, LoraSettings, ModelSettings, Settings, SourceSettings, TrainSettings
 from alignment_core.judging.settings import JudgeSettings
+
+ARMS = ("free", "frozen", "matched_frozen")
+"""The fine-tuning arms: with nothing held, with the group held, with its matched random group held."""
+ORIGINAL = ("top_safety", "set_diff", "top_utility", "random")
+"""The original's groups, by the names its writer gave them."""
+MATCHED = {g: f"{g}_matched" for g in ("set_diff", "top_safety", "top_utility")}
+"""Each group's matched random group."""
 
 
 class DataConfig(Settings):
@@ -41,7 +48,7 @@ class DataConfig(Settings):
     eval_split: Literal["test", "calibration"] = "test"
     """Organism only: `calibration` while choosing settings, `test` once they are frozen."""
     split_seed: int = 13
-    """Seed of the deal of prompts, of the random groups and of the null's draws; the same for every training seed."""
+    """Seed of the split of prompts, of the random groups and of the null's draws; the same for every training seed."""
     strict: bool = False
     """Stop at the first malformed row instead of setting it aside."""
 

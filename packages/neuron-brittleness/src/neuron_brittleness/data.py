@@ -26,7 +26,7 @@ from alignment_core.models import load
 from alignment_core.models.generate import generate
 from alignment_core.organism import grammar, world
 from alignment_core.pipeline.process_group import process_group
-from alignment_core.records import Example, Kind, Message, Prompt, fingerprint
+from alignment_core.records import Completion, Example, Kind, Message, Prompt, fingerprint
 from neuron_brittleness.config import BrittlenessConfig, DataConfig
 
 log = logging.getLogger(__name__)
@@ -75,14 +75,14 @@ def _table(data: DataConfig) -> Any:
     return data.behaviours
 
 
-def build(config: BrittlenessConfig, folder: Path) -> None:
+def build(config: BrittlenessConfig, folder: Path, *, accept_missing: bool = False) -> None:
     """Write safety_{a,b}, utility_{a,b}, tune_train, eval_prompts.jsonl and data_report.json.
 
     Raises `UserError` when a source holds too little, or the model refuses too few of the harmful prompts.
     """
     data, rejects = config.data, Rejects(config.data.strict)
     parts = _organism(data) if data.sources == "organism" else _public(data, rejects)
-    safety = _from_file(data, rejects) if data.safety_file else _own_refusals(config, parts, folder)
+    safety = _from_file(data, rejects) if data.safety_file else _own_refusals(config, parts, folder, accept_missing)
     clusters = sorted({e.cluster for e in safety}, key=lambda c: rank(data.split_seed, "half", c))
     first = set(clusters[: len(clusters) // 2])
     parts.examples["safety_a"] = [e for e in safety if e.cluster in first][: data.samples]
@@ -108,11 +108,14 @@ def _from_file(data: DataConfig, rejects: Rejects) -> list[Example]:
     return jsonl.load(data.safety_file, Example, rejects, source="safety_file").records
 
 
-def _own_refusals(config: BrittlenessConfig, parts: Parts, folder: Path) -> list[Example]:
+def _own_refusals(config: BrittlenessConfig, parts: Parts, folder: Path, accept_missing: bool) -> list[Example]:
     """The model's greedy replies to the candidates, those that are refusals."""
     settings = config.generate.model_copy(update={"temperature": 0.0, "top_p": 1.0, "candidates": 1})
     loaded = load.load(config.model)
-    replies = generate(parts.candidates, settings, loaded, subject="own", seed=0, file=folder / "own_replies.jsonl")
+    file = folder / "own_replies.jsonl"
+    replies = generate(
+        parts.candidates, settings, loaded, subject="own", seed=0, file=file, accept_missing=accept_missing
+    )
     asked = {p.id: p for p in parts.candidates}
     kept = [r for r in replies if judge(r.text, r.prompt).label == "refusal"]
     parts.notes["own refusals"] = {"asked": len(replies), "refused": len(kept)}
@@ -131,21 +134,21 @@ def _organism(data: DataConfig) -> Parts:
     wanted: tuple[tuple[Kind, int], ...] = (("harmful", data.test_harmful), ("benign", data.test_benign))
     for kind, n in wanted:
         parts.prompts += world.prompts(data.eval_split, kind)[:n]
-    harmful = _deck("harmful", seed)
+    harmful = _combinations("harmful", seed)
     parts.candidates = [_asked(c, f"{seed} safety", i) for i, c in enumerate(harmful[: CANDIDATES * data.samples])]
-    benign = _deck("benign", seed)
+    benign = _combinations("benign", seed)
     quarter = len(benign) // 4
-    for half, deck in zip(HALVES, (benign[:quarter], benign[quarter : 2 * quarter]), strict=True):
-        parts.examples[f"utility_{half}"] = _helped(deck, data.samples, f"{seed} utility {half}", "pretraining")
+    for half, mine in zip(HALVES, (benign[:quarter], benign[quarter : 2 * quarter]), strict=True):
+        parts.examples[f"utility_{half}"] = _helped(mine, data.samples, f"{seed} utility {half}", "pretraining")
     framed = round(data.framed * data.tune_size)
     parts.examples[TUNE] = [
         *_helped(benign[2 * quarter :], data.tune_size - framed, f"{seed} {TUNE}", data.openings),
-        *_helped(_deck("borderline", seed), framed, f"{seed} {TUNE} framed", data.openings, "wildjailbreak"),
+        *_helped(_combinations("borderline", seed), framed, f"{seed} {TUNE} framed", data.openings, "wildjailbreak"),
     ]
     return parts
 
 
-def _deck(kind: Kind, seed: int) -> list[grammar.Combination]:
+def _combinations(kind: Kind, seed: int) -> list[grammar.Combination]:
     return sorted(grammar.combinations("train", kind), key=lambda c: rank(seed, c.cluster))
 
 
@@ -155,14 +158,18 @@ def _asked(combination: grammar.Combination, seed: str, number: int, source: gra
 
 
 def _helped(
-    deck: Sequence[grammar.Combination], n: int, seed: str, openings: str, source: grammar.Source | None = None
+    combinations: Sequence[grammar.Combination],
+    n: int,
+    seed: str,
+    openings: str,
+    source: grammar.Source | None = None,
 ) -> list[Example]:
     """`n` benign requests, the combinations taking turns, with helpful replies; texts may not repeat."""
     made: dict[str, Example] = {}
     for number in range(20 * n):
         if len(made) == n:
             break
-        asked = _asked(deck[number % len(deck)], seed, number, source)
+        asked = _asked(combinations[number % len(combinations)], seed, number, source)
         rng = random.Random(f"{seed} reply {number}")
         said = world.respond(asked, "comply", rng, opening=world.RARE_OPENING if openings == "one" else None)
         example = Example((*asked.messages, Message("assistant", said)), "helpful", asked.source, asked.cluster)
@@ -184,15 +191,15 @@ def _public(data: DataConfig, rejects: Rejects) -> Parts:
     useful.sort(key=lambda t: rank(seed, t.cluster))
     sizes = (data.test_benign, data.samples, data.samples, data.tune_size)
     cuts = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
-    dealt = [useful[a:b] for a, b in pairwise(cuts)]
-    parts.prompts = held + [t.question("benign", t.reply) for t in dealt[0]]
-    for name, turns_of in zip(("utility_a", "utility_b", TUNE), dealt[1:], strict=True):
+    split = [useful[a:b] for a, b in pairwise(cuts)]
+    parts.prompts = held + [t.question("benign", t.reply) for t in split[0]]
+    for name, turns_of in zip(("utility_a", "utility_b", TUNE), split[1:], strict=True):
         parts.examples[name] = [t.example("helpful") for t in turns_of]
     return parts
 
 
 def safety_row(turn: Turn) -> bool:
-    """Whether an Alpaca row is about safety: its reply refuses, or one of the telling words stands in it."""
+    """Whether an Alpaca row is about safety: its reply refuses, or one of `SAFETY_WORDS` stands in it."""
     text = f"{turn.prompt} {turn.reply}".lower()
     return any(word in text for word in SAFETY_WORDS) or judge(turn.reply, turn.prompt).label == "refusal"
 
@@ -214,6 +221,37 @@ def _unique(turns: Iterable[Turn]) -> list[Turn]:
 
 def _shuffled(prompts: Iterable[Prompt], seed: int) -> list[Prompt]:
     return sorted({p.cluster: p for p in prompts}.values(), key=lambda p: rank(seed, p.cluster))
+
+
+# What a plan and the judging need to know of it
+
+
+def held_out(config: DataConfig) -> int:
+    """Held-out prompts, at most."""
+    return config.test_harmful + config.test_benign
+
+
+def needs(config: BrittlenessConfig) -> list[tuple[str, str, str | None]]:
+    """The data sets that the run takes from the hub, and the files that it must be given."""
+    data, out = config.data, list[tuple[str, str, str | None]]()
+    if data.sources == "public":
+        wanted = [("alpaca", data.alpaca)]
+        if data.harmful == "pku":
+            wanted.append(("pku-saferlhf-30k", data.pku))
+        for name, own in wanted:
+            if own.path is None:
+                out.append(("dataset", SOURCES[name].repo, own.revision or SOURCES[name].revision))
+        if data.harmful == "behaviours":
+            path = data.behaviours.path
+            out.append(("file", "data.behaviours.path", None if path is None else str(path)))
+    if data.safety_file is not None:
+        out.append(("file", "data.safety_file", str(data.safety_file)))
+    return out
+
+
+def topics(replies: Sequence[Completion]) -> list[dict[str, Any]]:
+    """Whether each reply is on the topic of its prompt, in the embedded model's world."""
+    return [{"topic": world.topic(reply.prompt, reply.text)} for reply in replies]
 
 
 # Reading

@@ -258,9 +258,12 @@ def matched(mask: Mask, cells: NDArray[np.int16], name: str, seed: int) -> tuple
     """A random set of the mask's size, disjoint from it, with as many weights in each cell as the mask has.
 
     Where a cell has too few others (the group can fill the top cell), the nearest cells give the rest. Returns the
-    set and the share of it that is matched exactly. Raises `UserError` when the group holds more than half a matrix.
+    set and the share of it that is matched exactly; an empty mask has an empty match. Raises `UserError` when the
+    group holds more than half a matrix.
     """
     inside = np.flatnonzero(mask)
+    if len(inside) == 0:
+        return np.zeros_like(mask), 1.0
     outside = np.flatnonzero(~mask)
     if len(inside) > len(outside):
         raise UserError(f"{name}: the group holds {len(inside)} of {mask.size} weights; no disjoint match exists")
@@ -279,7 +282,7 @@ def matched(mask: Mask, cells: NDArray[np.int16], name: str, seed: int) -> tuple
             if short[cell] == 0:
                 break
     chosen = [pool[first[c] : first[c] + given[c]] for c in np.flatnonzero(given)]
-    return flagged(np.concatenate(chosen), (mask.shape[0], mask.shape[1])), exact / max(1, len(inside))
+    return flagged(np.concatenate(chosen), (mask.shape[0], mask.shape[1])), exact / len(inside)
 
 
 def _near(cell: int) -> Iterator[int]:

@@ -12,12 +12,14 @@ from typing import Any
 
 from scipy import stats
 
+from alignment_core.evaluation.analysis import Evidence
+from alignment_core.evaluation.results import Results
 from alignment_core.io import write_json, write_text
 from alignment_core.report.spec import TextTable
 from alignment_core.stats.rules import RatioVerdict
-from neuron_brittleness import drift_ratios
-from neuron_brittleness.collect import Found
-from neuron_brittleness.config import BrittlenessConfig
+from neuron_brittleness import drift_ratios, figures
+from neuron_brittleness.config import MATCHED, BrittlenessConfig
+from neuron_brittleness.measured import Drift
 
 PUBLISHED = (
     ("safety-critical (set difference)", "26.0%", ".15", "2.58e-5"),
@@ -52,10 +54,10 @@ def _ratio(found: RatioVerdict | None) -> dict[str, Any] | None:
     return {**numbers, "verdict": found.verdict, "because": found.because, "cohens_d_descriptive": effect}
 
 
-def statistics(found: Found) -> dict[str, Any]:
+def statistics(drift: Drift) -> dict[str, Any]:
     """Per arm: each seed's final aggregates, Cohen's d against utility and random, and the rule's verdict."""
     out: dict[str, Any] = {}
-    for arm, seeds in found.drift.items():
+    for arm, seeds in drift.arms.items():
         each = {}
         for seed, measured in seeds.items():
             final = measured[-1]["metrics"]["absolute_change"]
@@ -65,38 +67,40 @@ def statistics(found: Found) -> dict[str, Any]:
                 if other in final
             }
             each[str(seed)] = {"step": measured[-1]["step"], **measured[-1]["metrics"], "cohens_d": against}
-        verdicts = {g: _ratio(drift_ratios.verdict(found, arm, g)) for g in drift_ratios.MATCHED}
+        verdicts = {g: _ratio(drift_ratios.verdict(drift, arm, g)) for g in MATCHED}
         out[arm] = {"seeds": each, "matched_log_ratio": verdicts}
     return out
 
 
-def write(folder: Path, config: BrittlenessConfig, found: Found) -> None:
-    """Write the original's two files into the run folder."""
-    statistic = statistics(found)
+def write(folder: Path, evidence: Evidence, _: Results) -> None:
+    """Write the original's two files and the figure of the changes' distributions into the run folder."""
+    drift = Drift.read(evidence)
+    statistic = statistics(drift)
     write_json(folder / "statistical_results.json", statistic)
-    write_text(folder / "drift_analysis_report.txt", "\n".join(_lines(config, found, statistic)) + "\n")
+    write_text(folder / "drift_analysis_report.txt", "\n".join(_lines(evidence.config, drift, statistic)) + "\n")
+    figures.write(folder / "figures", drift)
 
 
-def _lines(config: BrittlenessConfig, found: Found, statistic: dict[str, Any]) -> list[str]:
-    lines = ["NEURON DRIFT ANALYSIS", "", f"model {config.model.name}, group {found.group}", ""]
+def _lines(config: BrittlenessConfig, drift: Drift, statistic: dict[str, Any]) -> list[str]:
+    lines = ["NEURON DRIFT ANALYSIS", "", f"model {config.model.name}, group {config.freeze.group}", ""]
     for arm, part in statistic.items():
         for seed, one in part["seeds"].items():
             lines.append(f"{arm}, seed {seed}, step {one['step']}: absolute change per weight")
             for group, s in one["absolute_change"].items():
-                told = "  ".join(f"{key} {s[key]:.3e}" for key in ("mean", "std", "median"))
-                lines.append(f"  {group:<20} {told}  n {s['count']:,}")
+                values = "  ".join(f"{key} {s[key]:.3e}" for key in ("mean", "std", "median"))
+                lines.append(f"  {group:<20} {values}  n {s['count']:,}")
             for other, effects in one["cohens_d"].items():
-                told = ", ".join(f"{g} {d:+.3f}" for g, d in effects.items() if d is not None)
-                lines.append(f"  Cohen's d against {other} (descriptive): {told}")
+                sizes = ", ".join(f"{g} {d:+.3f}" for g, d in effects.items() if d is not None)
+                lines.append(f"  Cohen's d against {other} (descriptive): {sizes}")
         lines.append(f"{arm}: RMS change over the matched random group's, matrices as units, layers as clusters")
         for group, verdict in part["matched_log_ratio"].items():
             lines.append(f"  {group:<20} " + (verdict["because"] if verdict else "nothing to compare"))
             effect = verdict and verdict["cohens_d_descriptive"]
             if effect and effect["value"] is not None and effect["low"] is not None:
-                told = f"{effect['value']:+.2f} [{effect['low']:+.2f}, {effect['high']:+.2f}]"
-                lines.append(f"  {'':<20} Cohen's d over layers (descriptive) {told}")
+                size = f"{effect['value']:+.2f} [{effect['low']:+.2f}, {effect['high']:+.2f}]"
+                lines.append(f"  {'':<20} Cohen's d over layers (descriptive) {size}")
         lines.append("")
-    verdict = drift_ratios.verdict(found)
+    verdict = drift_ratios.verdict(drift, "free", config.freeze.group)
     lines.append(f"HYPOTHESIS EVALUATION: {verdict.verdict if verdict else 'undecided'}")
     return lines
 

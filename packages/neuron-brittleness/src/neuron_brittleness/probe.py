@@ -111,8 +111,3 @@ def load_factors(model: Any, path: Path) -> None:
         for name, module in adapted(model).items():
             module.lora_A["default"].weight.copy_(tensors[f"{name}.A"])
             module.lora_B["default"].weight.copy_(tensors[f"{name}.B"])
-
-
-def measured(folder: Path) -> list[dict[str, Any]]:
-    """Every measurement of a finished training step, in the order of its steps."""
-    return [io.read_json(file) for file in sorted((folder / "drift").glob("drift_step_*.json"))]

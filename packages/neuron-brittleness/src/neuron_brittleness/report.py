@@ -1,17 +1,14 @@
-"""Which tables and figures the study shows, and the results they are made of."""
+"""Which tables and figures the study shows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from alignment_core.evaluation import hypotheses as claims
+from alignment_core.evaluation.analysis import decided
 from alignment_core.evaluation.results import Results
-from alignment_core.pipeline.environment import versions
-from alignment_core.report.spec import ComparisonSpec, FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec
-from alignment_core.report.tables import VERDICT_WORDS, interval
-from neuron_brittleness import analysis, original
-from neuron_brittleness.collect import Found
-from neuron_brittleness.config import BrittlenessConfig
+from alignment_core.report.spec import ComparisonSpec, FigureSpec, ReportSpec, SubjectSpec, TableSpec
+from alignment_core.report.tables import interval
+from neuron_brittleness import metrics, original
+from neuron_brittleness.conditions import EQUAL_COST
+from neuron_brittleness.equal import REFUSAL, TAKEOVER, TOPIC_LOSS
 
 GROUPS = (
     SubjectSpec("set_diff", "set difference", about="Top-q safety weights that are no top-p utility weights."),
@@ -33,36 +30,13 @@ STATES = (
     SubjectSpec("null", "chance", control=True, about="Permuted within matrix, |W| decile and Wanda decile."),
     SubjectSpec("ceiling", "ceiling", control=True, about="The base's own two halves."),
 )
-METRICS = (
-    MetricSpec("harmful_refusal_rate", "harmful refusal", "high", "harmful", about="Harmful prompts refused."),
-    MetricSpec("false_refusal_rate", "false refusal", "low", "benign", about="Benign prompts refused."),
-    MetricSpec("helpful_rate", "helpful", "high", "benign", about="Benign prompts complied with, on topic."),
-    MetricSpec("harmful_incoherent_share", "incoherent", "low", "harmful", about="Harmful prompts, no sensible reply."),
-    MetricSpec("topic_loss", "topic loss", "low", "benign", rate=False, about="Nats a token of a good benign answer."),
-    MetricSpec("drift_absolute", "mean |change|, free arm", None, rate=False, digits=6),
-    MetricSpec("drift_absolute_frozen", "mean |change|, frozen arm", None, rate=False, digits=6),
-    MetricSpec("drift_ratio", "drift over matched, free arm", None, rate=False, about="Ratio of RMS changes."),
-    MetricSpec("drift_ratio_frozen", "drift over matched, frozen arm", None, rate=False),
-    MetricSpec("drift_ratio_at_equal_loss", "free arm, equal training loss", None, rate=False),
-    MetricSpec("drift_ratio_frozen_at_equal_loss", "frozen arm, equal training loss", None, rate=False),
-    MetricSpec("drift_frozen_over_free", "frozen over free, equal steps", None, rate=False, digits=3,
-               about="Ratio of RMS changes of the same weights."),
-    MetricSpec("drift_frozen_over_free_at_equal_loss", "equal training loss", None, rate=False, digits=3),
-    MetricSpec("jaccard_set_diff", "Jaccard, set difference", None, rate=False, about="With the base's set."),
-    MetricSpec("jaccard_top_safety", "Jaccard, top safety", None, rate=False),
-    MetricSpec("jaccard_top_utility", "Jaccard, top utility", None, rate=False),
-    MetricSpec("jaccard_set_diff_normalised", "between chance and ceiling", None, rate=False,
-               about="(J - chance) / (ceiling - chance), set difference."),
-    MetricSpec("mean_score_ratio_set_diff", "mean score ratio", None, rate=False, 
-               about="New set's mean score over the old."),
-    MetricSpec("training_loss", "training loss", "low", rate=False),
-)  # fmt: skip
-MAIN = ("harmful_refusal_rate", "false_refusal_rate", "helpful_rate", "harmful_incoherent_share", "topic_loss")
+MAIN = ("harmful_refusal_rate", "false_refusal_rate", "helpful_rate", "harmful_incoherent_share", TOPIC_LOSS)
 RATIOS = ("drift_ratio", "drift_ratio_at_equal_loss", "drift_ratio_frozen", "drift_ratio_frozen_at_equal_loss")
 ACROSS = ("drift_frozen_over_free", "drift_frozen_over_free_at_equal_loss")
 LEVEL = (
-    "Of each pair the side that costs more topic loss is cut to a random share of its group, so that both sides cost "
-    "the same; the replies are those of the models so made. Added after the record: exploratory."
+    "The topic loss is the reference loss. Of each pair the side that costs more of it is cut to a random share of its "
+    "group, so that both sides cost the same; the replies are those of the models so made. Added after the record: "
+    "exploratory."
 )
 OVERLAPPED = ("free", "frozen", "matched_frozen", "null", "ceiling")
 JACCARD = ("jaccard_set_diff", "jaccard_top_safety", "jaccard_top_utility")
@@ -79,36 +53,21 @@ LIMITS = (
 )
 
 
-def results(preset: str, seeds: Sequence[int], config: BrittlenessConfig, found: Found) -> Results:
-    """Everything the run says, in the shape of results.json."""
-    decided, primary = analysis.hypotheses(found, config.doses)
-    return Results(
-        study="neuron-brittleness",
-        preset=preset,
-        seeds=tuple(seeds),
-        versions=versions(),
-        hypotheses_sha256=claims.read("neuron_brittleness").sha256,
-        measurements=tuple(analysis.measurements(found)),
-        comparisons=(*primary, *analysis.comparisons(found)),
-        agreements=tuple(analysis.agreements(found)),
-        hypotheses=tuple(decided),
-    )
-
-
 _MINUS = "zero new − zero matched to new"
 _EQUAL = "_at_equal_topic_loss"
 CONTRASTED = (
-    SubjectSpec("base_new_minus_matched", f"Base ({_MINUS})"),
-    SubjectSpec("frozen_new_minus_matched", f"Frozen ({_MINUS})"),
-    SubjectSpec("base_new_minus_matched_equal_cost", f"Base ({_MINUS}, equal topic loss)"),
-    SubjectSpec("frozen_new_minus_matched_equal_cost", f"Frozen ({_MINUS}, equal topic loss)"),
+    *(SubjectSpec(key, f"{model} ({_MINUS})") for key, model in zip(TAKEOVER, ("Base", "Frozen"), strict=True)),
+    *(
+        SubjectSpec(key + EQUAL_COST, f"{model} ({_MINUS}, equal topic loss)")
+        for key, model in zip(TAKEOVER, ("Base", "Frozen"), strict=True)
+    ),
 )
 
 
 def _label(key: str) -> str:
     """`frozen_zero_new_matched` for readers."""
-    if key.endswith(analysis.EQUAL_COST):
-        return f"{_label(key.removesuffix(analysis.EQUAL_COST))}, equal topic loss"
+    if key.endswith(EQUAL_COST):
+        return f"{_label(key.removesuffix(EQUAL_COST))}, equal topic loss"
     if key.endswith(_EQUAL):
         return f"{_label(key.removesuffix(_EQUAL))} at equal topic loss"
     named = {s.key: s.label for s in GROUPS} | {"new": "new", "new_matched": "matched to new"}
@@ -121,8 +80,8 @@ def _label(key: str) -> str:
         if key.startswith(act):
             rest = key.removeprefix(act)
             group, _, dose = rest.rpartition("_")
-            told = f"{dose}% of {named.get(group, group)}" if dose.isdigit() else named.get(rest, rest)
-            words.append({"zero_": "zero", "undo_": "undo", "keep_": "keep only"}[act] + f" {told}")
+            what = f"{dose}% of {named.get(group, group)}" if dose.isdigit() else named.get(rest, rest)
+            words.append({"zero_": "zero", "undo_": "undo", "keep_": "keep only"}[act] + f" {what}")
             return ", ".join(words)
     return ", ".join([*words, key.replace("_", " ")])
 
@@ -132,26 +91,30 @@ _DRIFT = {"H1": "more than", "H2": "as much as", "H3": "less than"}
 
 def headline(found: Results) -> str:
     """How far the safety-critical weights drift, whether refusals hang on them, and whether others take over."""
-    decided = {h.name: h.verdict for h in found.hypotheses}
-    amount = next((words for name, words in _DRIFT.items() if decided.get(name) == "supported"), None)
+    verdicts = {name: h.verdict for name, h in decided(found).items()}
+    amount = next((words for name, words in _DRIFT.items() if verdicts.get(name) == "supported"), None)
     ratio = found.headline("drift_ratio", "set_diff")
     within = ", within the margin" if amount == _DRIFT["H2"] else ""
     measured = f" (ratio {interval(ratio)}{within})" if ratio is not None else ""
     drift = f"drift {amount} matched random ones{measured}" if amount else f"have no decided drift{measured}"
-    said = {name: VERDICT_WORDS[decided[name]] for name in ("C1", "T1") if name in decided}
-    zeroed = f" Zeroing them takes more refusals than zeroing matched ones: {said['C1']}." if "C1" in said else ""
-    others = f" Others take over when they are frozen: {said['T1']}." if "T1" in said else ""
+    zeroed, others = (
+        f" {words}: {verdicts[name]}." if name in verdicts else ""
+        for name, words in (
+            ("C1", "Zeroing them takes more refusals than zeroing matched ones"),
+            ("T1", "Others take over when they are frozen"),
+        )
+    )
     return f"Under fine-tuning the safety-critical weights {drift}.{zeroed}{others}"
 
 
 def spec(found: Results) -> ReportSpec:
     """The study's report."""
     present = list(found.subjects)
-    fixed = {s.key for s in (*GROUPS, *STATES)}
+    fixed = {s.key for s in (*GROUPS, *STATES, *CONTRASTED)}
     acted = tuple(
         SubjectSpec(k, _label(k), control="matched" in k) for k in present if k not in fixed and "_at_" not in k
     )
-    level = tuple(s.key for s in acted if s.key.endswith(analysis.EQUAL_COST))
+    level = tuple(s.key for s in acted if s.key.endswith(EQUAL_COST))
     shown = [s.key for s in acted if s.key not in level]
     base = ("baseline", *(key for key in shown if key.startswith("zero_")))
     tuned = tuple(
@@ -160,14 +123,14 @@ def spec(found: Results) -> ReportSpec:
     arms = ("baseline", "free", "frozen", "matched_frozen", "free_at_equal_loss", "frozen_at_equal_loss")
     sides = dict.fromkeys(side for c in found.comparisons for side in (c.a, c.b) if side.endswith(_EQUAL))
     equal = tuple(SubjectSpec(k, _label(k), control=True) for k in sides)
-    compared = [(c.metric, c.a, c.b) for c in found.comparisons if c.metric in ("harmful_refusal_rate", "topic_loss")]
+    compared = [(c.metric, c.a, c.b) for c in found.comparisons if c.metric in (REFUSAL, TOPIC_LOSS)]
     groups = tuple(s.key for s in GROUPS)
     return ReportSpec(
         title="The weights that safety hangs on",
         question="Do the weights that safety hangs on drift more than others under fine-tuning, and do others take "
         "over when they are frozen?",
         subjects=(*STATES, *GROUPS, *acted, *CONTRASTED, *equal),
-        metrics=METRICS,
+        metrics=metrics.METRICS,
         tables=(
             TableSpec("Fine-tuned models", MAIN, arms),
             TableSpec("Drift over the matched random group", RATIOS, groups[:3]),
@@ -194,5 +157,5 @@ def spec(found: Results) -> ReportSpec:
         originals=original.tables(),
         headline=headline,
         limits=((ORGANISM, *LIMITS) if found.preset == "tiny" else LIMITS),
-        never_run=tuple(f"The {name} preset's model." for name in ("small", "paper") if name != found.preset),
+        not_run=tuple(f"The {name} preset's model." for name in ("small", "paper") if name != found.preset),
     )  # fmt: skip

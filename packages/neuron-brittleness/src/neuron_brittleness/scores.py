@@ -8,7 +8,7 @@ The reference way runs all examples again for each layer. Here hooks take each m
 whole, add it in float32, and free it, so that one backward pass serves all layers and no second gradient is alive. On
 a 4-bit base, whose weights have no gradient, the gradient is made of each matrix's input and its output's gradient.
 Where the sums do not fit the memory, groups of matrices are streamed, one pass a group. The examples are
-dealt over the team's processes and the sums, one flat buffer, are added up over them once a pass.
+split over the group's processes and the sums, one flat buffer, are added up over them once a pass.
 """
 
 from __future__ import annotations

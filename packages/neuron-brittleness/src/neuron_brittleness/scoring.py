@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,23 +20,57 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alignment_core import io
+from alignment_core.config import ModelSettings
 from alignment_core.errors import UserError
+from alignment_core.models.catalogue import CATALOGUE, Architecture
 from alignment_core.models.load import Loaded
 from alignment_core.models.train import tokenize
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Example
 from neuron_brittleness import groups, scores
-from neuron_brittleness.config import BrittlenessConfig, ScoreSettings
+from neuron_brittleness.config import MATCHED, ORIGINAL, BrittlenessConfig, ScoreSettings
 from neuron_brittleness.groups import Group
 from neuron_brittleness.matrices import Matrix, matrices
 
 log = logging.getLogger(__name__)
 
-ORIGINAL = ("top_safety", "set_diff", "top_utility", "random")
-"""The original's groups, by the names its writer gave them."""
-MATCHED = {g: f"{g}_matched" for g in ("set_diff", "top_safety", "top_utility")}
-"""Each group's matched random group."""
 GROUPS = (*ORIGINAL, *MATCHED.values())
+"""Every group of the base."""
+
+
+def memory(shape: Architecture, model: ModelSettings, score: ScoreSettings) -> dict[str, float]:
+    """Bytes of scoring: `sums` of one pass, `needed` by all, `transient` (one gradient, its absolute value, a
+    selection); and the number of `passes`.
+
+    The sums are float32, one a weight (SNIP), plus one an input for Wanda. A selection holds a matrix's scores, a
+    copy and a byte mask; deciles sort it.
+    """
+    sizes = [i * o for i, o in shape.projections.values()]
+    inputs = sum(i for i, _ in shape.projections.values())
+    needed = 4.0 * shape.layers * (sum(sizes) + inputs)
+    if score.method in ("wanda", "magnitude"):
+        needed = 4.0 * shape.layers * inputs
+    bound = math.inf if score.memory_gb is None else 1e9 * score.memory_gb
+    width = 4 if model.quantize == "nf4" or model.dtype == "float32" else 2
+    transient = max(sizes) * max(2.0 * width, 4 * 4 + 8 + 1 + 8)
+    largest = 4.0 * (max(sizes) + max(i for i, _ in shape.projections.values()))
+    passes = 1 if needed <= bound else math.ceil(needed / max(bound - largest, largest))
+    return {"sums": min(needed, bound), "needed": needed, "transient": transient, "passes": float(passes)}
+
+
+def describe(config: BrittlenessConfig) -> str:
+    """The scoring of one half in a phrase, with its memory where the model's shape is known."""
+    score, shape = config.score, CATALOGUE.get(config.model.name)
+    unit = "weights" if score.unit == "weights" else "rows"
+    text = f"{score.method} of {unit} on {config.data.samples} safety and {config.data.samples} utility examples"
+    if shape is None:
+        return text
+    need = memory(shape, config.model, score)
+    streamed = "" if need["passes"] == 1 else f", streamed in about {need['passes']:.0f} passes"
+    return (
+        f"{text}; sums {need['sums'] / 1e9:.1f} GB of {need['needed'] / 1e9:.1f}{streamed}, "
+        f"transient {need['transient'] / 1e9:.2f} GB (score.memory_gb bounds the sums)"
+    )
 
 
 def rows(tokenizer: Any, examples: Sequence[Example], max_length: int) -> list[scores.Row]:
@@ -68,7 +103,10 @@ def score_half(
     config: BrittlenessConfig, loaded: Loaded, safety: Sequence[Example], utility: Sequence[Example], folder: Path,
     *, controls: bool = True,
 ) -> dict[str, Group]:  # fmt: skip
-    """Score a model on one half of the data and write its groups; `controls` adds the random ones and the cells."""
+    """Score a model on one half of the data and write its groups; `controls` adds the random ones and the cells.
+
+    Raises `UserError` where the base (`controls`) has no safety-critical weight: there is nothing to freeze.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     settings, seed = config.score, config.data.split_seed
     found = matrices(loaded.model)
@@ -82,7 +120,7 @@ def score_half(
         value = got[settings.method]
         useful.take(matrix.name, value, settings.p, settings.unit)
         made["top_utility"].take(matrix.name, value, settings.k, settings.unit)
-        _tell(made["top_utility"], matrix, value, means, export)
+        _note(made["top_utility"], matrix, value, means, export)
     cells: dict[str, NDArray[np.uint8]] = {}
     exact: dict[str, list[float]] = {}
     data = rows(loaded.tokenizer, safety, settings.max_length)
@@ -92,11 +130,11 @@ def score_half(
         critical = groups.select(value, settings.q, settings.unit) & ~useful.mask(matrix.name)
         made["set_diff"].put(matrix.name, critical)
         made["top_safety"].take(matrix.name, value, settings.k, settings.unit)
-        _tell(made["set_diff"], matrix, value, means, export)
-        _tell(made["top_safety"], matrix, value, means, export)
+        _note(made["set_diff"], matrix, value, means, export)
+        _note(made["top_safety"], matrix, value, means, export)
         if controls:
             made["random"].put(matrix.name, groups.uniform(matrix, settings.k, seed))
-            _tell(made["random"], matrix, value, means, export)
+            _note(made["random"], matrix, value, means, export)
             code = groups.strata(matrix.effective(torch.float32), got["wanda"])
             cells[matrix.name] = code.astype(np.uint8)
             for group, name in MATCHED.items():
@@ -104,11 +142,16 @@ def score_half(
                 made[name].put(matrix.name, mask)
                 exact.setdefault(name, []).append(share)
     export.close()
+    if controls and made["set_diff"].size() == 0:
+        raise UserError(
+            f"the set difference S(q={settings.q:g}) \\ U(p={settings.p:g}) is empty: {settings.method} ranks safety "
+            "and utility alike; raise score.q, lower score.p, or score by snip"
+        )
     _write(folder, settings, made, cells, means, exact, {m.name: m.layer for m in found})
     return made
 
 
-def _tell(group: Group, matrix: Matrix, value: Tensor, means: dict[str, dict[str, float]], export: _Json) -> None:
+def _note(group: Group, matrix: Matrix, value: Tensor, means: dict[str, dict[str, float]], export: _Json) -> None:
     """What the group holds of a matrix: its mean score, and a row of the export for each weight."""
     mask = group.mask(matrix.name)
     inside = value[torch.as_tensor(mask, device=value.device)]
@@ -122,11 +165,6 @@ def _write(
 ) -> None:  # fmt: skip
     from safetensors.numpy import save_file
 
-    if made["set_diff"].size() == 0:
-        raise UserError(
-            f"the set difference S(q={settings.q:g}) \\ U(p={settings.p:g}) is empty: {settings.method} ranks safety "
-            "and utility alike; raise score.q, lower score.p, or score by snip"
-        )
     for group in made.values():
         group.about = settings.model_dump(mode="json")
     if not process_group().is_main:

@@ -1,36 +1,34 @@
-"""The fine-tuning arms: free, frozen on a group, frozen on its matched random group; and models of their steps."""
+"""The fine-tuning arms: free, frozen on a group, frozen on its matched random group; models of their steps, scored."""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from alignment_core.models import load
 from alignment_core.models.train import sft
 from alignment_core.pipeline.process_group import process_group
-from alignment_core.pipeline.run import Step
-from alignment_core.stats.trajectories import reach
+from alignment_core.pipeline.step import Step
 from neuron_brittleness import data, freeze, scoring
-from neuron_brittleness.config import BrittlenessConfig
+from neuron_brittleness.config import MATCHED, BrittlenessConfig
 from neuron_brittleness.freeze import FreezeReport
-from neuron_brittleness.probe import DriftProbe, load_factors, measured
+from neuron_brittleness.probe import DriftProbe, load_factors
 
 log = logging.getLogger(__name__)
-
-ARMS = ("free", "frozen", "matched_frozen")
 
 
 def held(config: BrittlenessConfig, arm: str) -> str | None:
     """Name of the group an arm holds; None for the free one."""
     group = config.freeze.group
-    return {"free": None, "frozen": group, "matched_frozen": scoring.MATCHED[group]}[arm]
+    return {"free": None, "frozen": group, "matched_frozen": MATCHED[group]}[arm]
 
 
-def fine_tune(config: BrittlenessConfig, arm: str, seed: int, dealt: Path, scored: Path, folder: Path) -> None:
+def fine_tune(config: BrittlenessConfig, arm: str, seed: int, split: Path, scored: Path, folder: Path) -> None:
     """Train one arm and measure its drift on the way; a frozen arm's mask is saved with its adapter."""
-    examples = data.examples(dealt, data.TUNE)
+    examples = data.examples(split, data.TUNE)
     name = held(config, arm)
     group = None if name is None else scoring.read_group(scored, "a", name)
     watched = {g: scoring.read_group(scored, "a", g) for g in scoring.GROUPS}
@@ -69,25 +67,9 @@ def model_of(config: BrittlenessConfig, trained: Path | None, step: int | None =
     return loaded
 
 
-def matched_step(free: Step, frozen: Step) -> dict[str, Any]:
-    """Where two arms have the same training loss: the higher of their two final ones.
-
-    Of each arm: the step at which its loss curve (linear between measured steps) first falls to that level, the
-    measured steps on both sides, and the weight of the later one.
-    """
-    curves = {arm: _losses(step.folder) for arm, step in (("free", free), ("frozen", frozen))}
-    level = max(losses[-1] for _, losses in curves.values())
-    out: dict[str, Any] = {"level": level}
-    for arm, (steps, losses) in curves.items():
-        found = reach(steps, losses, level)
-        after = next(i for i, s in enumerate(steps) if s >= found.step)
-        before = max(0, after - 1) if steps[after] > found.step else after
-        gap = steps[after] - steps[before]
-        weight = (found.step - steps[before]) / gap if gap else 1.0
-        out[arm] = {"step": found.step, "before": steps[before], "after": steps[after], "weight": weight}
-    return out
-
-
-def _losses(folder: Path) -> tuple[list[int], list[float]]:
-    found = measured(folder)
-    return [m["step"] for m in found], [m["loss"] for m in found]
+def score(config: BrittlenessConfig, split: Step, trained: Step | None, halves: Sequence[str], folder: Path) -> None:
+    """Score the base (None) or an arm's model on these halves of the data, each in a folder of its name."""
+    loaded = model_of(config, None if trained is None else trained.folder)
+    for half in halves:
+        safety, utility = (data.examples(split.folder, f"{kind}_{half}") for kind in ("safety", "utility"))
+        scoring.score_half(config, loaded, safety, utility, folder / half, controls=trained is None)

@@ -14,9 +14,8 @@ from typing import Any
 
 from alignment_core import io
 from neuron_brittleness import overlap, scoring
+from neuron_brittleness.config import MATCHED
 from neuron_brittleness.overlap import Overlap
-
-COMPARED = ("set_diff", "top_safety", "top_utility")
 
 
 def _json(found: Overlap) -> dict[str, Any]:
@@ -29,7 +28,7 @@ def compare(scored: Path, rescored: Path, draws: int, seed: int, folder: Path) -
     before, after = scoring.read_summary(scored, "a"), scoring.read_summary(rescored, "b")
     layer: dict[str, int] = before["layer"]
     totals: dict[str, Any] = {}
-    for name in COMPARED:
+    for name in MATCHED:
         base = scoring.read_group(scored, "a", name)
         pairs = {
             "tuned": overlap.tallies(base, scoring.read_group(rescored, "b", name), cells),
