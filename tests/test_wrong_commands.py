@@ -88,7 +88,7 @@ run train.max_steps=0                                 # train.max_steps
 """,
     "orth-refusal": """
 run direction.rank=0                                  # direction.rank
-run data.eval_file=absent.jsonl                       # no such file
+run attack.max_steps=0                                # attack.max_steps
 sorry-bench                                           # sorry
 push --namespace me                                   # Missing option
 push --namespace me --adapter vanilla                 # NAME=FOLDER
@@ -188,6 +188,7 @@ def place(tmp_path: Path) -> Path:
         "empty.jsonl": "",
         "damaged.eval": "PK no zip",
         "full/verdicts.jsonl": "{}\n",
+        "full/m.eval": "kept",
         "unfinished/config.json": "{}",
         "page.md": "# A page\n",
         "folder/inside/file": "",
@@ -248,6 +249,7 @@ def test_a_wrong_command_is_one_line_and_writes_nothing(
 ) -> None:
     monkeypatch.chdir(place)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("HF_TOKEN", "hf_none")
     name = "alignment_core.cli.main" if command == "alignment-core" else f"{command.replace('-', '_')}.cli"
     before = snapshot(place)
     done = CliRunner().invoke(importlib.import_module(name).app, shlex.split(line), prog_name=command)
