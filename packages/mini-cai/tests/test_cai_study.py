@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mini_cai.plan import needs, plan
 from typer.testing import CliRunner
 
 from alignment_core.config import presets, resolve
@@ -20,7 +21,6 @@ from alignment_core.testing import check_mapping
 from mini_cai import compare
 from mini_cai.cli import app
 from mini_cai.config import CaiConfig
-from mini_cai.plan import needs, plan
 
 FEW = (
     "prompts.harmful=10",

@@ -38,6 +38,8 @@ from mini_cai.data import NAMES
 log = logging.getLogger(__name__)
 
 FILE = "calibration.json"
+FAMILIES = ("structural", "persuasion")
+"""Kinds of planted lines (`attacks.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,7 @@ def calibrate(
         )
     read = [c.written is not None for c in graded]
     found["parse_rate"] = rate([float(r) for r in read], [g.cluster for g in items])
-    families = {"structural": attacks.structural(settings.attacks), "persuasion": _persuasion(settings.attacks)}
+    families = dict(zip(FAMILIES, (attacks.structural(settings.attacks), _persuasion(settings.attacks)), strict=True))
     plain = critic.model_copy(update={"scoring": "digits"}) if critic.via == "model" else critic
     for family, lines in families.items():
         if lines:

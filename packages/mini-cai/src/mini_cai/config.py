@@ -15,6 +15,7 @@ from alignment_core.config import (
     Settings,
     TrainSettings,
 )
+from alignment_core.judging.judges import JudgeSettings
 
 Policy = Literal["best", "margin", "diverse", "random", "revised"]
 Style = Literal["instruct", "basic", "organism"]
@@ -143,8 +144,6 @@ class CompareSettings(Settings):
 
     generate: GenerateSettings = GenerateSettings(temperature=0.8, top_p=0.9, max_new_tokens=100, candidates=2)
     """Replies to the evaluation prompts: the same decode seeds for every model; `candidates` to a prompt."""
-    judge: CriticSettings | None = None
-    """Who grades; None: the selecting critic, with a warning."""
     baseline: ModelSettings | None = None
     """The untuned model; None: the tuned one's base."""
     safe_threshold: int = Field(4, ge=1, le=5)
@@ -180,6 +179,10 @@ class CaiConfig(Settings):
     """Fine-tuning on the selected rows."""
     compare: CompareSettings = CompareSettings()
     """Baseline against tuned."""
+    judge: str = "rules,critic"
+    """Judges, separated by commas; the first decides refusals, the scores are those of `critic`."""
+    judging: JudgeSettings = JudgeSettings()
+    """How model judges are asked; the rules and the detectors need none of it."""
     controls: bool = False
     """Also train the other policies: best, margin, diverse and revised."""
     low_memory: bool = False
@@ -205,9 +208,9 @@ class CaiConfig(Settings):
         return how.model_copy(update=at)
 
     @property
-    def judge(self) -> CriticSettings:
-        """Who grades the comparison."""
-        return self.compare.judge or self.critic
+    def grader(self) -> CriticSettings:
+        """The judge `critic`, whose scores are the comparison's."""
+        return self.critic
 
     @property
     def arms(self) -> tuple[Policy, ...]:
@@ -223,12 +226,11 @@ class CaiConfig(Settings):
         train, one = self.train, {"batch_size": 1}
         fewer = {**one, "accumulate": train.batch_size * train.accumulate, "gradient_checkpointing": True}
         generate = self.compare.generate.model_copy(update=one)
-        judge = None if self.compare.judge is None else self.compare.judge.model_copy(update=one)
         return self.model_copy(
             update={
                 "candidates": self.candidates.model_copy(update=one),
                 "critic": self.critic.model_copy(update=one),
                 "train": train.model_copy(update=fewer),
-                "compare": self.compare.model_copy(update={"generate": generate, "judge": judge}),
+                "compare": self.compare.model_copy(update={"generate": generate}),
             }
         )
