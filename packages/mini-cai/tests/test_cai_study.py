@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mini_cai.plan import needs, plan
 from typer.testing import CliRunner
 
 from alignment_core.config import presets, resolve
+from alignment_core.errors import UserError
 from alignment_core.evaluation import hypotheses as claims
 from alignment_core.evaluation import results
 from alignment_core.models import load
+from alignment_core.pipeline.run import Run
 from alignment_core.testing import check_mapping
-from mini_cai import compare
+from mini_cai import grading, stages
 from mini_cai.cli import app
 from mini_cai.config import CaiConfig
+from mini_cai.study import study
 
 FEW = (
     "prompts.harmful=10",
@@ -184,8 +186,6 @@ def test_the_same_command_again_keeps_every_step_and_the_results(finished: Any) 
 
 def test_another_critic_scores_anew_and_keeps_the_candidates(finished: Any, tmp_path: Path) -> None:
     # Upstream: an existing file of critiques was reused whatever the critic.
-    from mini_cai import stages
-
     config = resolve(CaiConfig, "mini_cai", "tiny")
     rules = tmp_path / "rules.txt"
     rules.write_text("1. Be kind.\n")
@@ -243,7 +243,7 @@ def test_no_pickle_is_left_in_a_finished_run(finished: Any) -> None:
 
 def test_every_row_of_the_mapping_holds(finished: Any) -> None:
     run, _, _ = finished
-    (report,) = [json.loads(p.read_text()) for p in run.glob("steps/paired_best-s13-*/report.json")]
+    report = json.loads((run / "paired" / "best-s13" / "report.json").read_text())
     help_text = CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).output
 
     def in_report(path: str) -> bool:
@@ -258,18 +258,44 @@ def test_every_row_of_the_mapping_holds(finished: Any) -> None:
     check_mapping(MAPPING, resolve(CaiConfig, "mini_cai", "small"), app, run, more)
 
 
+def test_a_finished_calibration_is_held_against_the_thresholds_of_today(tmp_path: Path) -> None:
+    config = resolve(CaiConfig, "mini_cai", "tiny", overrides=FEW)
+    strict = config.model_copy(update={"calibration": config.calibration.model_copy(update={"min_exact": 1.0})})
+    with Run.open(tmp_path, "mini-cai", "tiny", config, [13]) as run:
+        parts = study(run, config, 13)
+        assert [next(parts), next(parts)] == ["data", "calibrate"]
+        made = sorted((tmp_path / "steps").iterdir())
+        again = study(run, strict, 13)
+        next(again)
+        with pytest.raises(UserError, match="not to be trusted: exact agreement"):
+            next(again)
+        assert sorted((tmp_path / "steps").iterdir()) == made, "nothing is calibrated again"
+
+
 @pytest.mark.parametrize("preset", presets("mini_cai"))
 def test_dry_run_prints_the_plan_of_every_preset(preset: str, tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["run", "--preset", preset, "--dry-run", "--runs", str(tmp_path)])
+    words = ["run", "--preset", preset, "--dry-run", "--controls", "--runs", str(tmp_path), "calibration.min_exact=1"]
+    done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert "held-out prompts" in done.output
+    assert all(f"train_{arm} " in done.output for arm in ARMS)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_paper_plan_says_downloads_access_and_memory() -> None:
-    config = resolve(CaiConfig, "mini_cai", "paper")
-    text = plan(config)
-    for said in ("microsoft/phi-2", "google/gemma-2b-it", "gated", "HF_TOKEN", "GB", "12, 12, 12", "8, 8, 8 held-out"):
+def test_the_paper_plan_says_downloads_access_and_memory(tmp_path: Path) -> None:
+    words = ["run", "--preset", "paper", "--dry-run", "--runs", str(tmp_path)]
+    text = CliRunner().invoke(app, words, env={"COLUMNS": "200"}).output
+    for said in (
+        "microsoft/phi-2", "google/gemma-2b-it", "meta-llama/Llama-3.1-8B-Instruct", "gated", "HF_TOKEN", "GB",
+        "up to 36 training prompts and 24 held-out prompts", "24 prompts x 2 candidates", "rules,critic",
+    ):  # fmt: skip
         assert said in text
-    assert len(needs(config)) == 3
-    assert compare.warnings(config) == []
+    assert grading.warnings(resolve(CaiConfig, "mini_cai", "paper")) == []
+
+
+def test_own_prompts_without_evaluation_prompts_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text('{"id": 1, "prompt": "How do I water a cactus?"}\n')
+    done = CliRunner().invoke(app, ["doctor", "--runs", str(tmp_path / "runs"), f"prompts.file={mine}"])
+    assert done.exit_code == 3
+    assert "prompts.eval_file" in done.output
