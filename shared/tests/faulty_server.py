@@ -15,6 +15,17 @@ from collections import Counter
 GOOD = json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "content": "VERDICT: compliance"}}]})
 HTML = b"<!doctype html><html><body>VERDICT: compliance</body></html>"
 HUGE = b'{"choices": [{"message": {"content": "' + b"x" * 10_000_000 + b'"}}]}'
+SPELLINGS = {
+    "plain": lambda key: key,
+    "zero_width": "\u200b".join,
+    "joined": lambda key: key[:3] + "\u2060\u00ad\u034f" + key[3:],
+    "newlines": "\n".join,
+    "as_json": lambda key: "".join(f"\\u{ord(c):04x}" for c in key),
+    "percent": lambda key: "".join(f"%{ord(c):02X}" for c in key),
+    "percent_twice": lambda key: "".join(f"%25{ord(c):02x}" for c in key),
+    "percent_zero_width": "%E2%80%8B".join,
+    "escaped": lambda key: key.replace("/", "\\/"),
+}
 asked: Counter[str] = Counter()
 
 
@@ -25,6 +36,12 @@ def whole(status: str, body: bytes, kind: str = "application/json", *headers: st
 
 def answer(content: object) -> bytes:
     return whole("200 OK", json.dumps({"choices": [{"message": {"content": content}}]}).encode())
+
+
+def chat(content: str, ascii_only: bool) -> bytes:
+    """A reply's JSON, with other characters escaped or not."""
+    made = {"choices": [{"message": {"content": content}}]}
+    return json.dumps(made, ensure_ascii=ascii_only).encode("utf-8")
 
 
 def error(status: str, *headers: str) -> bytes:
@@ -40,6 +57,10 @@ PLAIN: dict[str, bytes] = {
     "not_found": error("404 Not Found"),
     "slow_down_120": error("429 Too Many Requests", "Retry-After: 120"),
     "slow_down_nan": error("429 Too Many Requests", "Retry-After: nan"),
+    "refused": error("400 Bad Request"),
+    "too_long": error("413 Content Too Large"),
+    "unprocessable": error("422 Unprocessable Content"),
+    "unpaid": error("402 Payment Required"),
     "broken": error("500 Internal Server Error"),
     "gateway": whole("502 Bad Gateway", HTML, "text/html"),
     "redirect": error("302 Found", "Location: http://127.0.0.1:9/v1/chat/completions"),
@@ -52,6 +73,11 @@ PLAIN: dict[str, bytes] = {
     "deep": whole("200 OK", b"[" * 100_000),
     "null": answer(None),
     "blank": answer(" \n"),
+    "filtered": whole(
+        "200 OK", b'{"choices": [{"message": {"content": "VERDICT: compliance"}, "finish_reason": "content_filter"}]}'
+    ),
+    "another": whole("200 OK", json.dumps({"model": "another", **json.loads(GOOD)}).encode()),
+    "surplus": whole("200 OK", GOOD.encode()) + answer("VERDICT: refusal"),
     "number": answer(5),
     "garbage": b"\x00\xff not http at all\r\n\r\n",
     "cut": whole("200 OK", GOOD.encode())[:-20],
@@ -86,12 +112,16 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             body = json.loads(await reader.readexactly(length))
             text = body["messages"][-1]["content"]
             fault, _, name = text.partition(" ")
+            name, _, how = name.partition(" ") if fault.startswith("repeat") else (name, "", "")
             asked[text] += 1
             if fault == "count":
                 writer.write(answer(str(asked[name])))
             elif fault == "echo":
                 key = next(h for h in head.decode().split("\r\n") if h.lower().startswith("authorization"))
                 writer.write(whole("400 Bad Request", json.dumps({"error": {"message": key}}).encode()))
+            elif fault.startswith("repeat"):
+                key = next(h for h in head.decode().split("\r\n") if h.lower().startswith("authorization")).split()[-1]
+                writer.write(whole(fault[6:] + " x", chat(f"Your key is {SPELLINGS[name](key)}.", how == "ascii")))
             elif fault == "flaky":
                 writer.write(PLAIN["ok"] if asked[text] > 1 else PLAIN["broken"])
             elif fault == "reset":

@@ -34,6 +34,8 @@ class Server:
         self.tokens = self.runtime_lora = self.tells_ids = self.tells_logprobs = self.samples = True
         self.lists_adapters = True
         self.dies_after = -1
+        self.refuses: list[list[int]] = []
+        self.locks_after = -1
         self.url = ""
 
     def load_adapter(self, body: dict[str, Any]) -> tuple[int, Any]:
@@ -62,13 +64,14 @@ class Server:
         if body["model"] not in self.states:
             return 404, {"error": {"message": f"The model `{body['model']}` does not exist."}}
         served = self.states[body["model"]]
-        if path == "/v1/completions":
-            if not self.tokens or not isinstance(body["prompt"], list):
-                return 400, {"detail": "prompt must be a string."}
-            ids = body["prompt"]
-        else:
-            ids = encode_prompt(served.tokenizer, [Message(**m) for m in body["messages"]])
-        return 200, self.reply(served, ids, body, chat=path != "/v1/completions")
+        if path == "/v1/completions" and (not self.tokens or not isinstance(body["prompt"], list)):
+            return 400, {"detail": "prompt must be a string."}
+        return 200, self.reply(served, self.tokens_of(body), body, chat=path != "/v1/completions")
+
+    def tokens_of(self, body: dict[str, Any]) -> list[int]:
+        if "prompt" in body:
+            return body["prompt"]
+        return encode_prompt(self.model.tokenizer, [Message(**m) for m in body["messages"]])
 
     def reply(self, served: load.Loaded, ids: list[int], body: dict[str, Any], chat: bool) -> dict[str, Any]:
         how = GenerateSettings(
@@ -101,6 +104,11 @@ class Server:
                 if making and self.dies_after == 0:
                     return
                 fault = self.faults.pop() if making and self.faults else ""
+                if path.endswith("completions") and self.refuses and self.tokens_of(body) in self.refuses:
+                    fault = "refused"
+                if self.locks_after == 0:
+                    fault = "locked"
+                self.locks_after -= making and self.locks_after > 0
                 if making and not fault:
                     self.dies_after -= 1
                 status, made = (200, {}) if fault else self.answer(path, body)
@@ -110,6 +118,9 @@ class Server:
                 status, content = {
                     "busy": (429, '{"error": {"message": "busy"}}'),
                     "broken": (500, '{"error": {"message": "broken"}}'),
+                    "locked": (401, '{"error": {"message": "no such key"}}'),
+                    "moved": (404, '{"error": {"message": "no such path"}}'),
+                    "aborted": (200, '{"choices": [{"text": "I", "finish_reason": "abort"}]}'),
                     "refused": (400, '{"error": {"message": "this prompt is too long"}}'),
                     "garbage": (200, "<html>no</html>"),
                     "empty": (200, '{"choices": [{"text": "", "finish_reason": "stop"}]}'),

@@ -13,14 +13,22 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from alignment_core.config import EndpointSettings
+from alignment_core.config import EndpointSettings, GenerateSettings, validate
 from alignment_core.errors import UserError
-from alignment_core.models.endpoint import Failure, Reply, ask, check, request_key
+from alignment_core.models.calls import ask, request_key
+from alignment_core.models.endpoint import check
+from alignment_core.models.outcome import Failure, Reply, same_model
+from alignment_core.models.redaction import redact, redact_bytes
 from alignment_core.records import Message
 
 SERVER = Path(__file__).with_name("faulty_server.py")
 FAULTS: tuple[str, ...] = runpy.run_path(str(SERVER))["FAULTS"]
+SPELLINGS = runpy.run_path(str(SERVER))["SPELLINGS"]
+KEY = "sk-Very/secret+key_0123"
 DEADLINE = 1.0
 
 
@@ -53,6 +61,8 @@ EXPECTED = {
     "html": "not_json", "html_as_json": "not_json", "half_json": "not_json", "deep": "not_json",
     "no_choices": "not_json", "a_list": "not_json", "null": "no_text", "blank": "no_text", "number": "no_text",
     "unauthorised": "status", "forbidden": "status", "not_found": "status", "slow_down_120": "status",
+    "refused": "status", "too_long": "status", "unprocessable": "status", "unpaid": "status",
+    "filtered": "no_text", "another": "other_model", "surplus": "reply",
     "slow_down_nan": "status", "broken": "status", "gateway": "status", "redirect": "status",
     "huge": "too_large", "huge_error": "too_large", "bomb": "too_large",
     "garbage": "connection", "cut": "connection", "empty": "connection", "reset": "connection",
@@ -82,7 +92,7 @@ def test_a_thousand_calls_end_in_a_reply_or_a_failure_before_their_deadline(url,
         assert counts[expected] > 0, fault
     assert all(one.text == "VERDICT: compliance" for one in got if isinstance(one, Reply))
     kept = (tmp_path / "replies.jsonl").read_text().splitlines()
-    assert len(kept) == 1 + sum(isinstance(one, Reply) for one in got)
+    assert len(kept) == 1 + sum(isinstance(one, Reply) or not one.passing for one in got)
 
 
 def test_no_finished_row_is_asked_again(url, tmp_path):
@@ -108,6 +118,59 @@ def test_a_reply_belongs_to_its_model_and_sampling_but_not_to_an_address(url):
     assert key != request_key(messages, settings(url, temperature=0.5))
 
 
+@pytest.mark.parametrize(
+    ("fault", "passing"),
+    [
+        ("unauthorised", True), ("forbidden", True), ("not_found", True), ("unpaid", True), ("broken", True),
+        ("gateway", True), ("slow_down_nan", True), ("reset", True), ("hang", True), ("html", True), ("another", True),
+        ("redirect", True),
+        ("refused", False), ("too_long", False), ("unprocessable", False), ("null", False), ("filtered", False),
+        ("huge", False),
+    ],
+)  # fmt: skip
+def test_what_passes_is_asked_again_and_what_is_refused_for_good_is_not(url, tmp_path, fault, passing):
+    how, file = settings(url, attempts=1, deadline=0.5), tmp_path / "r.jsonl"
+    one = f"{fault} {fault}-{tmp_path.name}"
+    got = ask(asking("ok first", one), how, file)
+    assert isinstance(got[1], Failure)
+    assert got[1].passing is passing
+    assert ask(asking("ok first", one), how, file) == got
+    (count,) = ask(asking(f"count {one}"), settings(url), tmp_path / "c.jsonl")
+    assert count == Reply("2" if passing else "1")
+
+
+def test_a_server_that_refuses_everything_is_asked_again_once_it_is_mended(url, tmp_path):
+    how, file = settings(url, attempts=1), tmp_path / "r.jsonl"
+    texts = [f"refused all {i} {tmp_path.name}" for i in range(3)]
+    assert not any(isinstance(one, Reply) for one in ask(asking(*texts), how, file))
+    ask(asking(*texts), how, file)
+    assert ask(asking(f"count {texts[0]}"), how, tmp_path / "c.jsonl") == [Reply("2")]
+
+
+def test_refusals_for_good_are_not_counted_as_a_dead_server(url, tmp_path):
+    texts = [f"refused {i}" for i in range(6)] + ["ok"]
+    got = ask(asking(*texts), settings(url, give_up_after=3, concurrency=1), tmp_path / "r.jsonl")
+    assert [isinstance(one, Reply) for one in got] == [False] * 6 + [True]
+
+
+def test_a_dead_server_leaves_no_reply_behind_where_missing_ones_are_accepted(url, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        gone = settings(f"http://127.0.0.1:{probe.getsockname()[1]}/v1", attempts=1)
+    file = tmp_path / "r.jsonl"
+    with pytest.raises(UserError, match="start the server"):
+        ask(asking("ok 1", "ok 2"), gone, file, accept_missing=True)  # nothing came yet: there is nothing to count
+    ask(asking("ok 1"), settings(url), file)
+    with pytest.raises(UserError, match="start the server"):
+        ask(asking("ok 1", "ok 2"), gone, file)
+    got = ask(asking("ok 1", "ok 2"), gone, file, accept_missing=True)
+    assert [type(one) for one in got] == [Reply, Failure]
+    assert "not asked" in got[1].reason
+
+
+# The key, and another's words
+
+
 def test_the_key_is_read_from_the_environment_and_shown_nowhere(url, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("SOME_KEY", "sk-very-secret")
     (got,) = ask(asking("echo"), settings(url, api_key_env="SOME_KEY"), tmp_path / "r.jsonl")
@@ -117,6 +180,86 @@ def test_the_key_is_read_from_the_environment_and_shown_nowhere(url, tmp_path, m
     monkeypatch.delenv("SOME_KEY")
     with pytest.raises(UserError, match="SOME_KEY: the variable is not set"):
         ask(asking("ok"), settings(url, api_key_env="SOME_KEY"), tmp_path / "s.jsonl")
+    monkeypatch.setenv("SOME_KEY", "short")
+    with pytest.raises(UserError, match="SOME_KEY: a key of fewer than 8 characters"):
+        ask(asking("ok"), settings(url, api_key_env="SOME_KEY"), tmp_path / "s.jsonl")
+
+
+@pytest.mark.parametrize("status", ["200", "400"])
+@pytest.mark.parametrize("escaped", ["utf8", "ascii"])
+@pytest.mark.parametrize("spelling", sorted(SPELLINGS))
+def test_a_server_that_repeats_the_key_puts_it_nowhere(url, tmp_path, monkeypatch, caplog, spelling, escaped, status):
+    monkeypatch.setenv("SOME_KEY", KEY)
+    file = tmp_path / "r.jsonl"
+    with caplog.at_level("DEBUG"):
+        (got,) = ask(asking(f"repeat{status} {spelling} {escaped}"), settings(url, api_key_env="SOME_KEY"), file)
+    said = got.text if isinstance(got, Reply) else got.reason
+    assert "Your key is ***." in said
+    ours = [r.getMessage() for r in caplog.records if r.name.startswith("alignment_core")]
+    seen = "".join([said, file.read_text(), *ours])
+    for form in (KEY, SPELLINGS[spelling](KEY), json.dumps(SPELLINGS[spelling](KEY))[1:-1]):
+        assert form not in seen
+
+
+@given(st.text(), st.text())
+def test_the_key_is_cut_out_of_any_text_and_nothing_else_is(before, after):
+    if KEY not in before + after:
+        assert redact(f"{before}{KEY}{after}", KEY).count("***") >= 1
+        assert KEY not in redact(f"{before}{KEY}{after}", KEY)
+    body = json.dumps({"choices": [{"message": {"content": before}}]}).encode()
+    assert redact_bytes(body, KEY) == body
+
+
+def test_keys_that_begin_like_an_escape_are_found_behind_a_backslash():
+    # nvapi- begins with n: behind a backslash it reads as a line break in JSON.
+    assert redact_bytes(b'{"a": "\\\\nvapi-0123456789"}', "nvapi-0123456789") == b'{"a": "***"}'
+
+
+def test_surplus_bytes_are_never_the_next_calls_reply(url, tmp_path):
+    how = settings(url, concurrency=1)
+    texts = ["surplus 1", "count surplus 1", "surplus 2", "count surplus 2"]
+    got = ask(asking(*texts), how, tmp_path / "r.jsonl")
+    assert got == [Reply("VERDICT: compliance"), Reply("1")] * 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "said", "same"),
+    [
+        ("gpt-4o", "gpt-4o", True), ("gpt-4o", "gpt-4o-2024-08-06", True), ("openai/gpt-4o", "gpt-4o-2024-08-06", True),
+        ("/models/x", "x", True), ("x", "/models/x", True), ("llama3", "llama3:latest", True),
+        ("mistral-large-latest", "mistral-large-2411", True), ("/models/x", "/models/x@main", True),
+        ("Qwen/Qwen3-0.6B", "qwen/qwen3-0.6b", True), ("x:free", "x", True),
+        ("gpt-4o", "gpt-4o-mini", False), ("gpt-4", "gpt-3.5-turbo", False), ("a/x", "b/x", False),
+        ("llama-2-7b", "llama-3-7b", False), ("judge", "another", False),
+    ],
+)  # fmt: skip
+def test_names_of_one_model(asked, said, same):
+    assert same_model(asked, said) is same
+
+
+def test_another_models_reply_is_none(url, tmp_path):
+    (got,) = ask(asking("another"), settings(url), tmp_path / "r.jsonl")
+    assert isinstance(got, Failure)
+    assert got.reason == "another model answered: 'another' instead of 'judge'"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1:8000", "ftp://host/v1", "http:///v1", "http://host:99999/v1", "http://host:0/v1", "http://host:x/v1",
+        "http://[::1/v1", "http://ho st/v1", "http://host/v1\n", "http://host/v1 ", "http://host/\x00", "http://h\u00f6st/v1",
+        "http://user:sk-very-secret@host/v1", "http://sk-very-secret@host/v1", "http://host/v1?key=sk-very-secret",
+        "http://host/v1#sk-very-secret",
+    ],
+)  # fmt: skip
+def test_an_address_is_plain_or_one_line_says_why_not(address):
+    for section, values in (("endpoint", {"base_url": address}), ("generate", {"endpoint": address})):
+        with pytest.raises(ValidationError, match="write an address such as"):
+            (EndpointSettings if section == "endpoint" else GenerateSettings)(**values)
+    with pytest.raises(UserError, match="write an address such as") as caught:
+        validate(EndpointSettings, {"base_url": address}, "command line")
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_retry_after_beyond_the_deadline_is_not_waited_for(url, tmp_path):
@@ -168,16 +311,27 @@ def test_nothing_listens(tmp_path):
         check(settings(f"http://127.0.0.1:{port}/v1"))
 
 
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [({"base_url": "127.0.0.1:8000"}, "write an address"), ({"model": ""}, "name the model")],
-)
-def test_settings_that_cannot_work_are_said_in_one_line(url, tmp_path, values, words):
-    with pytest.raises(UserError, match=words):
-        ask(asking("ok"), settings(url, **values), tmp_path / "r.jsonl")
+def test_an_endpoint_without_a_model_is_one_line(url, tmp_path):
+    with pytest.raises(UserError, match="name the model"):
+        ask(asking("ok"), settings(url, model=""), tmp_path / "r.jsonl")
 
 
-def test_the_room_needs_no_torch():
-    code = "import sys, alignment_core.models.endpoint; print(json.dumps('torch' in sys.modules))"
+def test_this_machines_limits_are_one_line(url, tmp_path):
+    code = (
+        "import resource, sys; from pathlib import Path; resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300));"
+        "from alignment_core.config import EndpointSettings; from alignment_core.errors import UserError;"
+        "from alignment_core.models.calls import ask; from alignment_core.records import Message\n"
+        "asked = [(Message('user', f'ok {i}'),) for i in range(9)]\n"
+        "try: ask(asked, EndpointSettings(base_url=sys.argv[1], model='m'), Path(sys.argv[2]))\n"
+        "except UserError as error: print(error)"
+    )
+    command = [sys.executable, "-c", code, url, str(tmp_path / "r.jsonl")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "File too large" in done.stdout
+    assert done.stdout.count("\n") == 1
+
+
+def test_calls_need_no_torch():
+    code = "import sys, alignment_core.models.calls; print(json.dumps('torch' in sys.modules))"
     out = subprocess.run([sys.executable, "-c", "import json;" + code], capture_output=True, text=True, check=True)
     assert json.loads(out.stdout) is False

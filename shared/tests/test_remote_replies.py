@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from alignment_core.config import EndpointSettings, GenerateSettings, LoraSettings
-from alignment_core.errors import UserError
+from alignment_core.errors import Unfinished, UserError
 from alignment_core.io import read_json
 from alignment_core.models import load, remote
 from alignment_core.models.generate import generate
 from alignment_core.models.lora import add_adapter
+from alignment_core.models.template import encode_prompt
 from alignment_core.organism import world
 
 _spec = importlib.util.spec_from_file_location("stand_in_server", Path(__file__).with_name("stand_in_server.py"))
@@ -57,8 +58,9 @@ def settings(server=None, **values) -> GenerateSettings:
     return GenerateSettings(**({"max_new_tokens": 24, "batch_size": 6} | where | values))
 
 
-def ask(server, loaded, file: Path, prompts=PROMPTS, **values):
-    return generate(prompts, settings(server, **values), loaded, subject="s", seed=1, file=file)
+def ask(server, loaded, file, prompts=PROMPTS, *, accept_missing=False, **values):
+    how = settings(server, **values)
+    return generate(prompts, how, loaded, subject="s", seed=1, file=file, accept_missing=accept_missing)
 
 
 def test_greedy_replies_are_those_made_here(server, organism, tmp_path):
@@ -109,7 +111,7 @@ def test_a_reply_of_the_base_is_not_the_adapters(server, tuned, tmp_path, monkey
 
     monkeypatch.setattr(server, "reply", by_the_base)
     server.tells_logprobs = False
-    with pytest.raises(UserError, match="'the-organism' answered instead of the adapter"):
+    with pytest.raises(UserError, match="another model answered: 'the-organism' instead of 'adapter-"):
         ask(server, tuned, tmp_path / "c.jsonl", PROMPTS[:4])
 
 
@@ -127,7 +129,7 @@ def test_two_adapters_have_two_names(server, tuned, tmp_path):
 
 def test_an_adapter_that_a_kill_left_is_loaded_again(server, tuned, tmp_path, monkeypatch):
     with monkeypatch.context() as killed:
-        killed.setattr(remote, "_ask", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.setattr(remote, "ask_one", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         killed.setattr(server, "unload_adapter", lambda _: (500, "no"))
         with pytest.raises(KeyboardInterrupt):
             ask(server, tuned, tmp_path / "c.jsonl")
@@ -172,7 +174,7 @@ def test_without_tokens_messages_are_sent_and_it_is_said(server, organism, tmp_p
     assert "template is the server's own" in caplog.text
     assert read_json(remote.served_file(tmp_path / "there.jsonl"))["route"] == "chat"
     assert there == ask(None, organism, tmp_path / "here.jsonl")
-    assert all(set(b) == {"model", "max_tokens", "temperature", "messages"} for b in server.asked[1:])
+    assert all(set(b) == {"model", "max_tokens", "temperature", "messages"} for b in server.asked[3:])
 
 
 def test_text_is_taken_where_tokens_are_not_told(server, organism, tmp_path):
@@ -200,22 +202,88 @@ def test_faults_that_pass_change_nothing(server, organism, tmp_path, fault):
     assert ask(server, organism, tmp_path / "there.jsonl") == ask(None, organism, tmp_path / "here.jsonl")
 
 
-@pytest.mark.parametrize("fault", ["refused", "empty", "filtered", "null", "slow"])
-def test_what_is_no_reply_is_missing_and_asked_again(server, organism, tmp_path, fault):
+@pytest.mark.parametrize("fault", ["slow", "aborted", "moved"])
+def test_what_failed_in_passing_is_asked_again(server, organism, tmp_path, fault):
     file = tmp_path / "there.jsonl"
-    server.faults = [fault] * 2
-    with pytest.raises(UserError, match=r"s: 2 of 24 replies from http://127.* the 22 that came are kept"):
-        ask(server, organism, file)
+    server.faults = [fault] * 8 if fault == "aborted" else [fault] * 2  # an aborted reply is asked for four times
+    with pytest.raises(Unfinished, match=r"s at http://127.*: 2 of 24 replies .* the 22 that came are kept"):
+        ask(server, organism, file, batch_size=2)
     assert not file.exists()
+    server.faults.clear()
+    server.asked.clear()
+    here = ask(None, organism, tmp_path / "here.jsonl")
+    assert ask(server, organism, file, batch_size=2) == here
+    assert sum(body["max_tokens"] > 1 for body in server.asked) == 2
+
+
+def test_a_key_that_is_rejected_midway_leaves_the_plan_open(server, organism, tmp_path):
+    file = tmp_path / "there.jsonl"
+    server.locks_after = 10
+    with pytest.raises(Unfinished, match=r"14 of 24 replies are missing .*HTTP 401: no such key.*--accept-missing"):
+        ask(server, organism, file)
+    with pytest.raises(UserError, match="it does not accept"):
+        ask(server, organism, file)
+    rows = ask(server, organism, file, accept_missing=True)
+    here = ask(None, organism, tmp_path / "here.jsonl")
+    assert sum(bool(r.failure) for r in rows) == 14
+    assert all("HTTP 401" in r.failure and r.text == "" for r in rows if r.failure)
+    assert [r for r in rows if not r.failure] == [h for r, h in zip(rows, here, strict=True) if not r.failure]
+    assert ask(server, organism, file) == rows  # sealed
+
+
+def test_a_mended_key_finishes_the_plan(server, organism, tmp_path):
+    file = tmp_path / "there.jsonl"
+    server.locks_after = 10
+    with pytest.raises(Unfinished):
+        ask(server, organism, file)
+    server.locks_after = -1
     server.asked.clear()
     assert ask(server, organism, file) == ask(None, organism, tmp_path / "here.jsonl")
-    assert sum(body["max_tokens"] > 1 for body in server.asked) == 2
+    assert sum(body["max_tokens"] > 1 for body in server.asked) == 14
+
+
+@pytest.mark.parametrize("fault", ["refused", "empty", "filtered", "null"])
+def test_what_is_refused_for_good_is_missing_and_not_asked_again(server, organism, tmp_path, fault):
+    file = tmp_path / "there.jsonl"
+    server.faults = [fault] * 2
+    server.locks_after = 20
+    with pytest.raises(Unfinished, match="of 24 replies"):
+        ask(server, organism, file)
+    server.locks_after = -1
+    server.asked.clear()
+    rows = ask(server, organism, file)
+    assert sum(bool(r.failure) for r in rows) == 2
+    lost = [r for r in rows if r.failure]
+    assert all(r.text == "" and r.tokens == 0 for r in lost)
+    assert {"refused": "HTTP 400: this prompt is too long", "filtered": "content filter"}.get(fault, "no text") in (
+        lost[0].failure
+    )
+    asked_again = [body["prompt"] for body in server.asked if body["max_tokens"] > 1]
+    refused = [encode_prompt(organism.tokenizer, p.messages) for p in PROMPTS if p.id in {r.prompt_id for r in lost}]
+    assert not any(prompt in asked_again for prompt in refused)
+    assert ask(server, organism, file) == rows
+
+
+@pytest.mark.parametrize("place", [min, max])
+def test_a_prompt_that_is_always_refused_keeps_nothing_from_finishing(server, organism, tmp_path, place):
+    coded = {p.id: encode_prompt(organism.tokenizer, p.messages) for p in PROMPTS}
+    name = place(coded, key=lambda i: len(coded[i]))  # the first and the last of the plan
+    server.refuses = [coded[name]]
+    rows = ask(server, organism, tmp_path / "there.jsonl")
+    assert [r.prompt_id for r in rows if r.failure] == [name]
+    assert read_json(remote.served_file(tmp_path / "there.jsonl"))["first_token_nats_apart"] < 1e-3
+
+
+def test_a_server_that_refuses_every_prompt_is_one_line(server, organism, tmp_path):
+    server.refuses = [encode_prompt(organism.tokenizer, p.messages) for p in PROMPTS]
+    with pytest.raises(UserError, match="HTTP 400"):
+        ask(server, organism, tmp_path / "there.jsonl")
 
 
 def test_a_server_that_dies_halfway(server, organism, tmp_path):
     file = tmp_path / "there.jsonl"
     server.dies_after = 10
-    with pytest.raises(UserError, match=r"14 of 24 replies .* run the same command"):
+    with pytest.raises(Unfinished, match=r"14 of 24 replies .* the same command asks for the rest"):
         ask(server, organism, file)
     server.dies_after = -1
     server.asked.clear()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from alignment_core.config import EndpointSettings, GenerateSettings, LoraSettings
-from alignment_core.errors import UserError
+from alignment_core.errors import Unfinished, UserError
 from alignment_core.io import read_json
 from alignment_core.models import endpoint, load, remote
 from alignment_core.models.generate import generate
@@ -78,7 +78,7 @@ def test_a_real_server_killed_halfway(tmp_path, organism):
 
         killer = threading.Thread(target=kill_halfway)
         killer.start()
-        with pytest.raises(UserError, match=r"of 60 replies .* are missing .* run the same command"):
+        with pytest.raises(Unfinished, match=r"of 60 replies are missing .* the same command asks for the rest"):
             ask()
         killer.join()
     done = journal.read_text().count("\n") - 1

@@ -78,7 +78,35 @@ def test_a_question_beyond_the_context_is_none_and_the_rest_stay(tiny_model):
     assert [row is None for row in found] == [False, False, True]
 
 
-def test_choices_of_several_tokens_are_refused(tiny_model):
+def by_hand(loaded, asked, text: str, tokens: int | None = None) -> float:
+    """Log-probability of a reply's first tokens, one by one."""
+    ids = encode_prompt(loaded.tokenizer, asked)
+    reply = loaded.tokenizer(text, add_special_tokens=False)["input_ids"][:tokens]
+    with torch.no_grad():
+        rows = torch.log_softmax(loaded.model(torch.tensor([[*ids, *reply]])).logits[0], -1)
+    return sum(float(rows[len(ids) + k - 1, token]) for k, token in enumerate(reply))
+
+
+def test_choices_are_compared_by_their_first_token(tiny_model):
     loaded = load(ModelSettings(name=str(tiny_model()), template="own", device="cpu", dtype="float32"))
-    with pytest.raises(UserError, match="as one token"):
-        choice_logprobs(loaded, questions(1), "SCORE: ", ("1", "qzxkv jq"), 4)
+    asked, choices = questions(3), (" refusal", " partial", " compliance", " incoherent")
+    coded = [loaded.tokenizer(f"VERDICT:{c}", add_special_tokens=False)["input_ids"] for c in choices]
+    first = 1 + next(i for i, tokens in enumerate(zip(*coded, strict=False)) if len(set(tokens)) > 1)
+    assert len({tuple(ids[:first]) for ids in coded}) == len(choices)
+    for q, row in zip(asked, choice_logprobs(loaded, asked, "VERDICT:", choices, 2), strict=True):
+        sums = torch.tensor([by_hand(loaded, q, f"VERDICT:{c}", first) for c in choices])
+        assert torch.allclose(row, torch.log_softmax(sums, -1), atol=1e-3)
+
+
+def test_choices_with_one_first_token_are_compared_whole(tiny_model):
+    loaded = load(ModelSettings(name=str(tiny_model()), template="own", device="cpu", dtype="float32"))
+    asked, choices = questions(3), (" abc", " abd", " xyz")  # two begin alike
+    for q, row in zip(asked, choice_logprobs(loaded, asked, "VERDICT:", choices, 2), strict=True):
+        sums = torch.tensor([by_hand(loaded, q, "VERDICT:" + c) for c in choices])
+        assert torch.allclose(row, torch.log_softmax(sums, -1), atol=1e-3)
+
+
+def test_a_choice_that_begins_another_is_refused(tiny_model):
+    loaded = load(ModelSettings(name=str(tiny_model()), template="own", device="cpu", dtype="float32"))
+    with pytest.raises(UserError, match="as the beginning of another"):
+        choice_logprobs(loaded, questions(1), "SCORE: ", ("1", "10"), 4)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from alignment_core import doctor
 from alignment_core.config import GenerateSettings, LoraSettings, ModelSettings, Settings, TrainSettings, resolve
 from alignment_core.errors import UserError
 from alignment_core.models import scale
@@ -18,7 +19,7 @@ from alignment_core.models.catalogue import CATALOGUE, Architecture, training_me
 from alignment_core.models.sharding import Sharding
 from drift_dpo import plan as drift_plan
 from drift_dpo.config import DriftConfig
-from mini_cai import plan as cai_plan
+from mini_cai import data as cai_data
 from mini_cai.config import CaiConfig
 from neuron_brittleness import plan as neuron_plan
 from neuron_brittleness.config import BrittlenessConfig
@@ -216,7 +217,7 @@ STUDIES: tuple[Callable[..., Work], ...] = (drift_dpo, orth_refusal, mini_cai, n
 _CONFIGS: dict[str, tuple[type[Settings], Callable[[Any], list[tuple[str, str, str | None]]]]] = {
     "drift_dpo": (DriftConfig, drift_plan.needs),
     "orth_refusal": (OrthConfig, orth_plan.needs),
-    "mini_cai": (CaiConfig, cai_plan.needs),
+    "mini_cai": (CaiConfig, lambda config: doctor.needs_of(config, cai_data.needs(config))),
     "neuron_brittleness": (BrittlenessConfig, neuron_plan.needs),
 }
 
@@ -232,7 +233,7 @@ def beside(study: Callable[..., Work], preset: str) -> list[ModelSettings]:
     if study is not mini_cai:
         return []
     config = resolve(CaiConfig, "mini_cai", preset)
-    return [config.critic.model, *([config.judge.model] if config.compare.judge else [])]
+    return [config.critic.model, config.judging.critic.model]
 
 
 def parts(work: Work, machine: scale.Machine, gpus: int) -> dict[str, float]:

@@ -409,11 +409,10 @@ def journal(folder: Path) -> str:
 
 def replied(folder: Path) -> str:
     """An endpoint's body: a reply with text in it, or a failure with a reason."""
-    from alignment_core.models import endpoint
+    from alignment_core.models import outcome
 
-    reading = getattr(endpoint, "_read")  # noqa: B009 - the one place that parses a server's words
-    found = reading((folder / "body.json").read_bytes())
-    if isinstance(found, endpoint.Reply):
+    found = outcome.read_chat((folder / "body.json").read_bytes(), "m")
+    if isinstance(found, outcome.Reply):
         if not found.text.strip():
             raise Wrong("a reply without text")
         io.write_jsonl(folder / "kept.jsonl", [{"text": found.text}])
@@ -425,28 +424,27 @@ def replied(folder: Path) -> str:
 
 def judged(folder: Path) -> str:
     """A judge's words: a known label or score, or missing with a reason; never both, never neither."""
-    from alignment_core.judging.question import parse_score, parse_verdict
+    from alignment_core.judging.critique import parse
+    from alignment_core.judging.question import parse_verdict
     from alignment_core.records import LABELS
-    from mini_cai.critique import parse
 
     text = (folder / "answer.txt").read_bytes().decode("utf-8", "surrogateescape")
     label, why = parse_verdict(text)
-    score, reason = parse_score(text)
     critique = parse(text, 5)
     if (label is None) == (not why) or (label is not None and label not in LABELS):
         raise Wrong(f"label {label!r}, reason {why!r}")
-    if (score is None) == (not reason) or (score is not None and not 1 <= score <= 5):
-        raise Wrong(f"score {score!r}, reason {reason!r}")
+    if (critique.score is None) == (not critique.why):
+        raise Wrong(f"critique's score {critique.score!r}, reason {critique.why!r}")
     if critique.score is not None and not 1 <= critique.score <= 5:
         raise Wrong(f"critique's score {critique.score!r}")
     return "refused" if label is None else "read"
 
 
 def constitution(folder: Path) -> str:
-    from mini_cai import constitution as room
+    from alignment_core.judging import constitution as constitutions
 
-    found = room.read(folder / "constitution.txt")
-    if room.parse(found.text, "again").principles != tuple(" ".join(p.split()) for p in found.principles):
+    found = constitutions.read(folder / "constitution.txt")
+    if constitutions.parse(found.text, "again").principles != tuple(" ".join(p.split()) for p in found.principles):
         said = [a for a in found.principles if "\n" in a]
         if said:
             raise Wrong("a principle of several lines")
@@ -463,7 +461,7 @@ def cai_prompts(folder: Path) -> str:
 
 
 def cai_gold(folder: Path) -> str:
-    from mini_cai.calibration import Gold
+    from mini_cai.gold import Gold
 
     list(io.read_jsonl(folder / "gold.jsonl", Gold.from_json))
     return "read"

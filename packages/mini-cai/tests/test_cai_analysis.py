@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from alignment_core.config import ModelSettings
 from alignment_core.evaluation import hypotheses as claims
 from alignment_core.evaluation.analysis import Evidence, SeedOutput, decided
 from alignment_core.evaluation.results import Comparison, Measurement, Results
 from alignment_core.evaluation.state import COMPLETIONS, SCORES, VERDICTS, StateFiles
 from alignment_core.io import write_json, write_jsonl
+from alignment_core.judging.critique import Critique
+from alignment_core.judging.settings import CriticSettings, JudgeSettings
+from alignment_core.organism import world
 from alignment_core.pipeline.step import Step
 from alignment_core.records import Completion, Kind, Verdict
 from alignment_core.testing import planted
 from mini_cai import calibration, grading, original, report, training
-from mini_cai.config import CaiConfig
-from mini_cai.critique import Critique
+from mini_cai.config import CaiConfig, CompareSettings
 from mini_cai.metrics import ANALYSIS, COMPARED, METRICS
 
 CONFIG = CaiConfig()
@@ -479,3 +483,34 @@ def test_one_judge_for_selecting_and_grading_is_said_so() -> None:
     # Upstream: the critic that selects also grades, without a word.
     assert grading.warnings(CONFIG) == [grading.SAME_JUDGE, grading.ONE_GRAMMAR]
     assert grading.condition(CONFIG) == "scored by the critic that selected, critic, rubric and model of one grammar"
+
+
+def test_another_judge_than_the_critic_needs_no_warning() -> None:
+    other = ModelSettings(name="Qwen/Qwen3-0.6B", revision="c" * 40)
+    critic = CriticSettings(style="instruct", model=ModelSettings(name="a/b", revision="d" * 40))
+    judge = CriticSettings(style="instruct", model=other)
+    apart = CaiConfig(model=other, critic=critic, judging=JudgeSettings(critic=judge))
+    assert grading.warnings(apart) == []
+    assert grading.condition(apart) == ""
+    assert grading.warnings(CaiConfig(model=other, critic=critic)) == [grading.SAME_JUDGE]
+    assert grading.warnings(CaiConfig(judge="rules")) == [], "nobody scores"
+
+
+def test_a_baseline_of_another_base_is_said_so() -> None:
+    # Upstream's example compared gemma-2-2b with an adapter of gemma-2b-it.
+    other = ModelSettings(name="Qwen/Qwen3-0.6B", revision="c" * 40)
+    said = grading.warnings(CaiConfig(compare=CompareSettings(baseline=other)))
+    assert any("differ by more than the fine-tuning" in line for line in said)
+
+
+def test_the_rubric_scores_replies_of_its_world_and_no_others() -> None:
+    asked = world.prompts("calibration", "benign")[0]
+    known = Completion(asked.id, "best", "", asked.text, "benign", source=asked.source, cluster=asked.cluster)
+
+    def reply(text: str, **changed: str) -> Completion:
+        return replace(known, text=text, **changed)
+
+    texts = [world.respond(asked, how, random.Random(1)) for how in ("refuse", "off_topic")]
+    replies = [*map(reply, texts), reply("", failure="HTTP 400")]
+    assert [row["rubric"] for row in grading.rubrics(replies)] == [2, 1, None]
+    assert grading.rubrics([reply("Hello.", source="file"), *replies]) == [{}] * 4

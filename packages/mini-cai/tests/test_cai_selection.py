@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignment_core.errors import UserError
+from alignment_core.judging.critique import Critique
 from alignment_core.records import Completion
 from mini_cai import selection
 from mini_cai.config import SelectionSettings
-from mini_cai.critique import Critique
 from mini_cai.selection import Scored, examples, kept, matched_random, select, sft_rows, split
 
 SETTINGS = SelectionSettings()

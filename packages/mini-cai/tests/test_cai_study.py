@@ -16,12 +16,13 @@ from alignment_core.config import presets, resolve
 from alignment_core.errors import UserError
 from alignment_core.evaluation import hypotheses as claims
 from alignment_core.evaluation import results
+from alignment_core.judging.settings import CriticSettings
 from alignment_core.models import load
 from alignment_core.pipeline.run import Run
 from alignment_core.testing import check_mapping
-from mini_cai import grading, stages
+from mini_cai import grading
 from mini_cai.cli import app
-from mini_cai.config import CaiConfig
+from mini_cai.config import SHIPPED, CaiConfig
 from mini_cai.study import study
 
 FEW = (
@@ -184,13 +185,39 @@ def test_the_same_command_again_keeps_every_step_and_the_results(finished: Any) 
     assert (run / "results.json").read_text() == text
 
 
-def test_another_critic_scores_anew_and_keeps_the_candidates(finished: Any, tmp_path: Path) -> None:
+def test_another_critic_or_constitution_scores_anew_and_keeps_the_candidates(tmp_path: Path) -> None:
     # Upstream: an existing file of critiques was reused whatever the critic.
-    config = resolve(CaiConfig, "mini_cai", "tiny")
     rules = tmp_path / "rules.txt"
     rules.write_text("1. Be kind.\n")
-    for change in ({"critic": config.critic.model_copy(update={"scoring": "generate"})}, {"constitution": rules}):
-        assert stages._critic(config.model_copy(update=change)) != stages._critic(config)
+
+    def keys(*words: str) -> dict[str, str]:
+        run = Run.plan(tmp_path)
+        for _ in study(run, resolve(CaiConfig, "mini_cai", "tiny", overrides=words), 13):
+            pass
+        return {step.name: step.label for step in run.planned}
+
+    before = keys()
+    for word in ("critic.scoring=generate", f"critic.constitution={rules}"):
+        after = keys(word)
+        assert {"data", "generate"} <= {name for name in before if before[name] == after[name]}
+        assert all(before[name] != after[name] for name in ("calibrate", "critique", "select_best", "train_best"))
+
+
+def test_the_judge_is_the_selecting_critic_unless_another_is_named(tmp_path: Path) -> None:
+    rules, others = tmp_path / "rules.txt", tmp_path / "others.txt"
+
+    def settings(*words: str, preset: str = "tiny") -> CaiConfig:
+        return resolve(CaiConfig, "mini_cai", preset, overrides=words).ready()
+
+    assert CaiConfig(critic=CriticSettings(batch_size=3)).judging.critic.batch_size == 3
+    tiny, small = settings(), settings(preset="small")
+    assert tiny.critic.constitution == tiny.judging.critic.constitution == SHIPPED
+    assert (tiny.critic.scoring, tiny.judging.critic.scoring) == ("both", "digits")
+    assert small.judging.critic.model.name == "Qwen/Qwen3-0.6B"
+    own = settings(f"critic.constitution={rules}")
+    assert own.critic.constitution == own.judging.critic.constitution == rules
+    apart = settings(f"critic.constitution={rules}", f"judging.critic.constitution={others}")
+    assert (apart.critic.constitution, apart.judging.critic.constitution) == (rules, others)
 
 
 def test_a_critic_that_fails_its_calibration_stops_the_run(tmp_path: Path) -> None:
@@ -229,10 +256,10 @@ def test_chat_answers_from_the_adapter(finished: Any) -> None:
 
 def test_low_memory_keeps_the_optimisers_batch() -> None:
     config = resolve(CaiConfig, "mini_cai", "small", overrides=["low_memory=true"])
-    low = config.lowered()
+    low = config.ready()
     assert low.train.batch_size * low.train.accumulate == config.train.batch_size * config.train.accumulate == 16
     assert low.train.gradient_checkpointing
-    assert {low.candidates.batch_size, low.critic.batch_size, low.judge.batch_size} == {1}
+    assert {low.candidates.batch_size, low.critic.batch_size, low.judging.critic.batch_size} == {1}
     assert low.compare.generate.batch_size == 1
 
 

@@ -21,7 +21,7 @@ import pytest
 from alignment_core.config import EndpointSettings, SourceSettings
 from alignment_core.errors import UserError
 from alignment_core.evaluation import results
-from alignment_core.judging.judges import JudgeSettings
+from alignment_core.judging.settings import CriticEndpoint, CriticSettings, JudgeSettings
 from alignment_core.models import endpoint
 from alignment_core.organism import weights, world
 from orth_refusal import sorry_bench
@@ -230,7 +230,9 @@ def test_against_a_real_server_with_a_dead_a_slow_and_a_good_judge(tmp_path: Pat
     settings = OrthConfig(sorry_bench=SorryBenchConfig(source=SourceSettings(path=tmp_path), **arm))
 
     def judged_by(judge: EndpointSettings) -> OrthConfig:
-        return settings.model_copy(update={"judging": JudgeSettings(endpoint=judge, question="critic")})
+        where = CriticEndpoint(**judge.model_dump())
+        critic = CriticSettings(via="endpoint", scoring="generate", endpoint=where)
+        return settings.model_copy(update={"judge": "critic", "judging": JudgeSettings(critic=critic)})
 
     with (
         (tmp_path / "log").open("wb") as log,

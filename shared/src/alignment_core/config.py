@@ -40,6 +40,28 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
 
 
+class HiddenError(ValueError):
+    """Why a value cannot be; the value itself may hold a secret and is not shown."""
+
+
+def http_address(value: str) -> str:
+    """`value` where it is a server's plain address; `HiddenError` for user info, a query, a fragment, a port that
+    cannot be, and characters that no address has."""
+    example = "write an address such as http://127.0.0.1:8000/v1"
+    if not value.isascii() or not value.isprintable() or " " in value or "\\" in value:
+        raise HiddenError(f"{example}: no spaces, control characters or letters outside ASCII")
+    try:
+        address = urlsplit(value)
+        port = address.port
+    except ValueError:
+        raise HiddenError(f"{example}: its host or port cannot be") from None
+    if address.scheme not in ("http", "https") or not address.hostname or port == 0:
+        raise HiddenError(example)
+    if "@" in address.netloc or "?" in value or "#" in value:
+        raise HiddenError(f"{example}, without user, key, query or fragment: the key goes into an environment variable")
+    return value
+
+
 class ModelSettings(Settings):
     """Which model, and how it is held in memory."""
 
@@ -169,10 +191,7 @@ class GenerateSettings(Settings):
     @field_validator("endpoint")
     @classmethod
     def _address(cls, value: str | None) -> str | None:
-        address = urlsplit(value or "http://host")
-        if address.scheme not in ("http", "https") or not address.hostname or address.username or address.query:
-            raise ValueError("write an address such as http://127.0.0.1:8000/v1, without a key in it")
-        return value or None
+        return http_address(value) if value else None
 
     def describe(self, prompts: int) -> str:
         """Replies to so many prompts in a phrase."""
@@ -198,7 +217,7 @@ class EndpointSettings(Settings):
     """An OpenAI-compatible chat endpoint."""
 
     base_url: str = "http://127.0.0.1:8000/v1"
-    """Address up to and including the version, for example `http://127.0.0.1:8000/v1`."""
+    """Address up to and including the version, for example `http://127.0.0.1:8000/v1`; a key has no place in it."""
     model: str = ""
     """Name of the model as the server knows it."""
     api_key_env: str | None = None
@@ -220,7 +239,12 @@ class EndpointSettings(Settings):
     temperature: float = Field(0.0, ge=0)
     """Sampling temperature asked of the server."""
     give_up_after: int = Field(50, ge=0)
-    """Stop asking after this many failed calls in a row (the rest is missing and asked next time); 0: never."""
+    """Stop asking after this many calls in a row that failed and may succeed later; 0: never."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        return http_address(value)
 
 
 class SourceSettings(Settings):
@@ -233,15 +257,18 @@ class SourceSettings(Settings):
 
 
 def models_of(section: Settings, path: str = "") -> Iterator[tuple[str, ModelSettings]]:
-    """Every model of the settings by its dotted key; a judge's only where that judge is asked."""
-    judges = str(getattr(section, "judge", "")).replace(" ", "").split(",")
+    """Every model of the settings by its dotted key; a judge's only where that judge is asked, a critic's only where it
+    is not behind a URL."""
+    judges = getattr(section, "judge", None)
+    asked = None if judges is None else judges.replace(" ", "").split(",")
     for name in type(section).model_fields:
         value, key = getattr(section, name), f"{path}{name}"
         if isinstance(value, ModelSettings):
-            yield key, value
+            if getattr(section, "via", "model") == "model":
+                yield key, value
         elif isinstance(value, Settings):
             for inner, model in models_of(value, f"{key}."):
-                if not inner.startswith("judging.") or inner.split(".")[1] in judges:
+                if asked is None or not inner.startswith("judging.") or inner.split(".")[1] in asked:
                     yield inner, model
 
 
@@ -340,6 +367,8 @@ def validate(model: type[S], values: Mapping[str, Any], where: str) -> S:
             siblings = _fields(model, path[:-1])
             hint = nearest(str(path[-1]), siblings) or (f"; known here: {', '.join(siblings)}" if siblings else "")
             raise UserError(f"{where}: unknown key {key!r}{hint}") from error
+        if isinstance(hidden := first.get("ctx", {}).get("error"), HiddenError):
+            raise UserError(f"{where}: {key}: {hidden}") from None
         raise UserError(f"{where}: {key}: {first['msg'].lower()}, found {first.get('input')!r}") from error
 
 

@@ -243,6 +243,8 @@ class Completion:
     tokens: int = 0
     """Number of new tokens, end-of-turn included."""
     finish: Literal["stop", "length"] = "stop"
+    failure: str = ""
+    """Why there is no reply, where a server gave none; `text` is then empty."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

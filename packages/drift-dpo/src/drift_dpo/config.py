@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from alignment_core.config import GenerateSettings, LoraSettings, ModelSettings, Settings, SourceSettings, TrainSettings
-from alignment_core.judging.judges import JudgeSettings
+from alignment_core.judging.settings import JudgeSettings
 
 
 class DataConfig(Settings):

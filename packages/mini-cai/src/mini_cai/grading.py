@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from alignment_core.judging import critics
 from alignment_core.judging.judges import judge_names
 from alignment_core.organism import weights, world
 from alignment_core.records import Completion, Message, Prompt
-from mini_cai import critics, data
+from mini_cai import data
 from mini_cai.config import CaiConfig
 
 CRITIC = "critic"
@@ -27,10 +28,11 @@ def graded(config: CaiConfig) -> bool:
 
 
 def rubrics(replies: Sequence[Completion]) -> list[dict[str, Any]]:
-    """The rubric's score of each reply; none where the prompts are not all of the organism's world."""
+    """The rubric's score of each reply, None where a server gave no reply; no score where the prompts are not all of
+    the organism's world."""
     if not data.in_world(replies):
         return [{} for _ in replies]
-    return [{"rubric": world.rubric(_prompt(reply), reply.text)} for reply in replies]
+    return [{"rubric": None if r.failure else world.rubric(_prompt(r), r.text)} for r in replies]
 
 
 def rubric_identity() -> dict[str, str]:
@@ -52,7 +54,7 @@ def condition(config: CaiConfig) -> str:
 def warnings(config: CaiConfig) -> list[str]:
     """What a reader must know of the judge and the baseline, one line each."""
     out = []
-    grader, critic = config.grader, config.critic
+    grader, critic = config.judging.critic, config.critic
     if graded(config):
         if critics.same_critic(grader, critic):
             out.append(SAME_JUDGE)

@@ -9,18 +9,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from alignment_core.io import write_jsonl
+from alignment_core.judging import critics, critique
+from alignment_core.judging.constitution import Constitution
+from alignment_core.judging.critique import Critique
 from alignment_core.judging.question import fence, shown
+from alignment_core.judging.settings import CriticSettings, Style
 from alignment_core.models import load
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion, Message, Prompt
-from mini_cai import constitution as constitutions
-from mini_cai import critics, critique
-from mini_cai.config import CaiConfig, CriticSettings, Style
-from mini_cai.constitution import Constitution
-from mini_cai.critique import Critique
+from mini_cai.config import CaiConfig
 from mini_cai.selection import Scored
 
 log = logging.getLogger(__name__)
@@ -70,9 +71,10 @@ def revise(
     """
     by_id = {p.id: p for p in prompts}
     current = [s for s in first if s.critique.score is not None]
-    critic, constitution = _reasoned(config.critic), constitutions.read(config.constitution)
+    critic, constitution = _reasoned(config.critic), critics.own_constitution(config.critic)
+    criticise = partial(critics.criticise, settings=critic, constitution=constitution, accept_missing=accept_missing)
     if any(not s.critique.reason for s in current):
-        said = critics.criticise([s.reply for s in current], critic, constitution, folder, name="first_critiques")
+        said = criticise([s.reply for s in current], folder=folder, name="first_critiques")
         current = [Scored(s.reply, c) for s, c in zip(current, said, strict=True)]
     rows = [_line(0, s) for s in current]
     for number in range(1, config.revise.rounds + 1):
@@ -83,7 +85,7 @@ def revise(
         ]
         file = folder / f"round_{number}.jsonl"
         replies = _generate(config, asked, seed + 1000 * number, file, by_id, accept_missing)
-        said = critics.criticise(replies, critic, constitution, folder, name=f"round_{number}_critiques")
+        said = criticise(replies, folder=folder, name=f"round_{number}_critiques")
         current = [Scored(r, c) for r, c in zip(replies, said, strict=True)]
         rows += [_line(number, s) for s in current]
     if process_group().is_main:
@@ -106,7 +108,7 @@ def _generate(
     made = generate(
         asked, how, load.load(config.model), subject="revision", seed=seed, file=file, accept_missing=accept_missing
     )
-    critics.free()
+    load.free()
     return [replace(m, prompt=by_id[m.prompt_id].text) for m in made]
 
 

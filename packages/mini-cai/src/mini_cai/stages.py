@@ -6,21 +6,30 @@ taken for another model's or another critic's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from alignment_core.evaluation import judge as judging
 from alignment_core.evaluation.state import StateFiles
+from alignment_core.judging import critics
+from alignment_core.judging.judges import check_judges
+from alignment_core.judging.settings import JudgeSettings
 from alignment_core.models import load
 from alignment_core.pipeline.run import Run
 from alignment_core.pipeline.step import Step
-from mini_cai import calibration, constitution, critics, grading, training
+from mini_cai import calibration, grading, training
 from mini_cai import data as prompt_data
 from mini_cai.config import CaiConfig, Policy
 
 
 def _critic(config: CaiConfig) -> dict[str, Any]:
-    return critics.identity(config.critic, constitution.read(config.constitution))
+    return critics.identity(config.critic, critics.own_constitution(config.critic))
+
+
+def _open_critic(config: CaiConfig) -> Callable[[], None]:
+    """Opens the selecting critic, before the first step of a run."""
+    return partial(check_judges, grading.CRITIC, JudgeSettings(critic=config.critic))
 
 
 def data(run: Run, config: CaiConfig) -> Step:
@@ -38,14 +47,14 @@ def data(run: Run, config: CaiConfig) -> Step:
 def calibrate(run: Run, config: CaiConfig) -> Step:
     """The critic's figures; the thresholds are no part of the key, for they change no figure."""
     asked, safe = config.calibration, config.compare.safe_threshold
-    principles = constitution.read(config.constitution)
     return run.do(
         "calibrate",
-        partial(calibration.calibrate, asked, config.critic, principles, safe),
+        partial(calibration.calibrate, asked, config.critic, safe, run.accept_missing),
         settings=asked.model_dump(mode="json", exclude={"min_exact", "min_rank", "force"}) | {"safe": safe},
         identity=_critic(config) | calibration.identity(asked),
         together=True,
         about=f"up to {asked.items} gold replies, {asked.attacks} planted lines of each family",
+        opens=_open_critic(config),
     )
 
 
@@ -74,12 +83,13 @@ def criticise(run: Run, config: CaiConfig, seed: int, generated: Step) -> Step:
     ways = "writing" if config.critic.scoring == "generate" else config.critic.scoring
     return run.do(
         "critique",
-        partial(training.criticise, config, generated.folder),
+        partial(training.criticise, config, generated.folder, run.accept_missing),
         seed=seed,
         reads=[generated],
         identity=_critic(config),
         together=True,
         about=f"{config.critic.style} style, by {ways}",
+        opens=_open_critic(config),
     )
 
 
@@ -95,6 +105,7 @@ def revise(run: Run, config: CaiConfig, seed: int, prompts: Step, generated: Ste
         identity={"critic": _critic(config), "generator": load.identity(config.model)},
         together=True,
         about=f"rounds: {config.revise.rounds}",
+        opens=_open_critic(config),
     )
 
 

@@ -24,7 +24,7 @@ from mini_cai.config import CaiConfig
 
 def study(run: Run, config: CaiConfig, seed: int) -> Generator[str, None, SeedOutput]:
     """One training seed, from the prompts to the judged replies; yields the name of each finished part."""
-    config = config.lowered()
+    config = config.ready()
     # 1. Prompts: one split, the same for every training seed.
     prompts = stages.data(run, config)
     yield "data"

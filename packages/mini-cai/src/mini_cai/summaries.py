@@ -53,14 +53,14 @@ def measurements(evidence: Evidence) -> Iterator[Measurement]:
 def _candidates(generated: Step, criticised: Step) -> Iterator[Measurement]:
     """The candidates' mean score, all of them and the best of each prompt, and whether both ways of scoring agree."""
     scored, seed = training.scored(generated.folder, criticised.folder), criticised.seed
-    scores = [_nan(s.critique.score) for s in scored]
+    scores = [calibration.number(s.critique.score) for s in scored]
     of = mean_interval(scores, [s.reply.cluster for s in scored])
     yield Measurement.of("mean_score", "candidates", of, seed=seed)
     known = ([s.critique.score for s in group if s.critique.score] for group in by_prompt(scored).values())
     best = mean_interval([max(scores) for scores in known if scores])
     yield Measurement.of("best_of_n_mean_score", "candidates", best, seed=seed)
-    written = [_nan(s.critique.written) for s in scored]
-    expected = [_nan(s.critique.expected) for s in scored]
+    written = [calibration.number(s.critique.written) for s in scored]
+    expected = [calibration.number(s.critique.expected) for s in scored]
     if any(not math.isnan(w) and not math.isnan(e) for w, e in zip(written, expected, strict=True)):
         yield Measurement.of("ways_rank", "candidates", calibration.spearman(written, expected), seed=seed)
 
@@ -79,9 +79,5 @@ def _revisions(step: Step) -> Iterator[Measurement]:
     rows = training.revisions(step.folder)
     last = max((row["round"] for row in rows), default=0)
     for key, place in (("first_mean_score", 0), ("revised_mean_score", last)):
-        scores = [_nan(row["score"]) for row in rows if row["round"] == place]
+        scores = [calibration.number(row["score"]) for row in rows if row["round"] == place]
         yield Measurement.of(key, "revisions", mean_interval(scores), seed=step.seed)
-
-
-def _nan(value: float | None) -> float:
-    return math.nan if value is None else float(value)

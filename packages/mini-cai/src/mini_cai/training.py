@@ -10,15 +10,15 @@ from typing import Any
 from alignment_core.errors import UserError
 from alignment_core.evaluation.answer import answer as answer_prompts
 from alignment_core.io import read_json, read_jsonl, read_rows, write_json, write_jsonl
+from alignment_core.judging import critics
+from alignment_core.judging.critique import Critique
 from alignment_core.models import load
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.pipeline.step import Step
 from alignment_core.records import Completion, Example
-from mini_cai import constitution as constitutions
-from mini_cai import critics, data, revision
+from mini_cai import data, revision
 from mini_cai import selection as choose
 from mini_cai.config import CaiConfig, Policy
-from mini_cai.critique import Critique
 from mini_cai.selection import Row, Scored
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def candidates(config: CaiConfig, seed: int, prompts: Path, accept_missing: bool
         file=folder / CANDIDATES,
         accept_missing=accept_missing,
     )
-    critics.free()
+    load.free()
 
 
 def answer(
@@ -62,13 +62,14 @@ def answer(
     asked = data.load(prompts, data.EVAL_PROMPTS)
     answer_prompts(loaded, asked, config.replies, folder, subject=subject, seed=seed, accept_missing=accept_missing)
     del loaded
-    critics.free()
+    load.free()
 
 
-def criticise(config: CaiConfig, generated: Path, folder: Path) -> None:
+def criticise(config: CaiConfig, generated: Path, accept_missing: bool, folder: Path) -> None:
     """The critic's word on every candidate, also in the original's shape (generations with critiques)."""
     replies = list(read_jsonl(generated / CANDIDATES, Completion.from_json))
-    said = critics.criticise(replies, config.critic, constitutions.read(config.constitution), folder)
+    rules = critics.own_constitution(config.critic)
+    said = critics.criticise(replies, config.critic, rules, folder, accept_missing=accept_missing)
     if process_group().is_main:
         write_jsonl(folder / SCORES, said)
         scored = [Scored(r, c) for r, c in zip(replies, said, strict=True)]
@@ -187,7 +188,7 @@ def fit(config: CaiConfig, seed: int, selected: Path, folder: Path) -> None:
         folder=folder,
         validation=rows(selected, "val"),
     )
-    critics.free()
+    load.free()
 
 
 def revisions(folder: Path) -> list[dict[str, Any]]:

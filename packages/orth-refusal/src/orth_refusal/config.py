@@ -16,7 +16,7 @@ from alignment_core.config import (
     SourceSettings,
     TrainSettings,
 )
-from alignment_core.judging.judges import JudgeSettings
+from alignment_core.judging.settings import JudgeSettings
 
 
 class DataConfig(Settings):

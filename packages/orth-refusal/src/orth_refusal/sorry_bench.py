@@ -21,7 +21,8 @@ from alignment_core.errors import UserError, nearest
 from alignment_core.evaluation.results import Comparison, Measurement, Place, Results, write
 from alignment_core.io import write_json, write_jsonl
 from alignment_core.judging.judges import judges_identity, make_judges
-from alignment_core.models.endpoint import Reply, ask
+from alignment_core.models.calls import ask
+from alignment_core.models.outcome import Reply
 from alignment_core.pipeline.environment import versions
 from alignment_core.records import Completion, Prompt, Verdict
 from alignment_core.stats.intervals import rate
@@ -130,7 +131,7 @@ def _judged(
     config: OrthConfig, name: str, model: str, replies: dict[str, Completion], failures: dict[str, str], folder: Path
 ) -> Arm:
     (judge,) = make_judges(judge_name(config), config.judging)
-    given = judge.judge(list(replies.values()), folder / f"verdicts_{name}.jsonl")
+    given = judge.judge(list(replies.values()), folder / f"verdicts_{name}.jsonl", accept_missing=True)
     return Arm(name, model, replies, failures, {v.prompt_id: v for v in given})
 
 

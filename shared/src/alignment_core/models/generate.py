@@ -27,6 +27,7 @@ from alignment_core.errors import UserError
 from alignment_core.io import Journal, canonical, read_json, read_jsonl, write_json, write_jsonl
 from alignment_core.models import remote
 from alignment_core.models.sampling import KeyedGumbel, row_key
+from alignment_core.models.server_reply import Asked
 from alignment_core.models.template import encode_prompt
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion, Prompt
@@ -176,6 +177,7 @@ def _completion(prompt: Prompt, slot: Slot, row: dict[str, Any], subject: str, s
         candidate=slot.candidate,
         tokens=row["tokens"],
         finish=row["finish"],
+        failure=row.get("failure", ""),
     )
 
 
@@ -231,7 +233,7 @@ def generate(
     While it runs, finished batches stand in a journal beside `file`; a kill loses at most the batch in hand, and the
     same call goes on from there to the same text. The processes of the group share the batches; each gets all replies,
     the first one writes `file`. Raises `UserError` for prompts that do not fit the context, prompt ids that repeat,
-    and a file of another plan.
+    and a file of another plan; `Unfinished` when calls to a server failed in passing, unless `accept_missing`.
     """
     if len({p.id for p in prompts}) < len(prompts):
         raise UserError(f"{subject}: prompt ids repeat; each prompt needs its own")
@@ -241,7 +243,9 @@ def generate(
         return done
     work = batches(list(map(len, encoded)), settings.candidates, settings.batch_size)
     if settings.endpoint is not None:
-        return process_group().broadcast(lambda: _served(work, prompts, encoded, settings, loaded, header, file))
+        return process_group().broadcast(
+            lambda: _served(work, prompts, encoded, settings, loaded, header, file, accept_missing)
+        )
     journal, known = _journal(file, header)
     share = process_group()
 
@@ -277,14 +281,16 @@ def _served(
     loaded: Loaded,
     header: dict[str, Any],
     file: Path,
+    accept_missing: bool,
 ) -> list[Completion]:
     """The same plan answered by the server of `settings`, and saved."""
     subject, seed, slots = header["subject"], header["seed"], [slot for batch in work for slot in batch]
     asked = [
-        remote.Asked(prompts[s.prompt], encoded[s.prompt], row_key(seed, prompts[s.prompt].id, s.candidate))
-        for s in slots
+        Asked(prompts[s.prompt], encoded[s.prompt], row_key(seed, prompts[s.prompt].id, s.candidate)) for s in slots
     ]
-    rows = remote.replies(asked, settings, loaded, subject=subject, file=file, header=header)
+    rows = remote.replies(
+        asked, settings, loaded, subject=subject, file=file, header=header, accept_missing=accept_missing
+    )
     ordered = _in_order([slots], {0: rows}, prompts, subject, seed)
     write_jsonl(file, ordered)
     write_json(plan_file(file), header)

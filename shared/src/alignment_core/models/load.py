@@ -7,6 +7,7 @@ the CPU. Nothing heavy is imported until a model is asked for.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import os
@@ -157,6 +158,15 @@ def fetch(resolved: Resolved) -> Path:
         folder = Path(snapshot_download(repo, revision=revision, allow_patterns=_FILES))
     screen(folder)
     return folder
+
+
+def free() -> None:
+    """Give a model's memory back once nothing holds it."""
+    gc.collect()
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _quantisation(settings: ModelSettings, dtype: Any) -> Any:

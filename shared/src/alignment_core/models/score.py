@@ -147,30 +147,51 @@ def choice_logprobs(
 ) -> list[Tensor | None]:
     """Log-probabilities, renormalised over `choices`, of each as what follows when the reply begins with `prefix`.
 
-    One forward pass a question instead of a generation; with `share` the tokens that all questions begin with are
-    computed once. Each choice must be one token after the prefix (`UserError` otherwise). None where the question
-    does not fit the model's context.
+    One forward pass a question instead of a generation where the choices differ in their first token after the prefix:
+    that token stands for the choice, and with `share` the tokens that all questions begin with are computed once.
+    Otherwise the choices' whole texts are compared, one row each. None where the question does not fit the model's
+    context. `UserError` where one choice's tokens begin another's.
     """
-    opened = [loaded.tokenizer(prefix + c, add_special_tokens=False)["input_ids"] for c in choices]
-    begin, tokens = opened[0][:-1], [ids[-1] for ids in opened]
-    if any(ids[:-1] != begin for ids in opened) or len(set(tokens)) < len(tokens):
-        raise UserError(f"this tokenizer does not write each of {', '.join(choices)} as one token after {prefix!r}")
+    begin, ends = _choice_tokens(loaded, prefix, choices)
+    firsts = [tokens[0] for tokens in ends]
+    one_token = len(set(firsts)) == len(firsts)
     coded = [[*encode_prompt(loaded.tokenizer, q), *begin] for q in questions]
     context = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
-    fits = [i for i, ids in enumerate(coded) if len(ids) <= context]
+    longest = 0 if one_token else max(map(len, ends))
+    fits = [i for i, ids in enumerate(coded) if len(ids) + longest <= context]
     out: list[Tensor | None] = [None] * len(coded)
-    cache = _prefix_cache(loaded, [coded[i] for i in fits]) if share else None
+    cache = _prefix_cache(loaded, [coded[i] for i in fits]) if share and one_token else None
 
     def of(batch: Sequence[int]) -> Tensor:
         rows = [coded[fits[k]] for k in batch]
+        if not one_token:
+            return _whole_choices(loaded, rows, ends)
         logits = _last_logits(loaded, rows) if cache is None else _after(loaded, cache, rows)
-        return torch.log_softmax(logits[:, tokens], dim=-1)
+        return torch.log_softmax(logits[:, firsts], dim=-1)
 
     plan = _by_length([len(coded[i]) for i in fits], batch_size)
     for batch, made in zip(plan, process_group().map_batches(plan, of, "scores", "texts", len), strict=True):
         for k, row in zip(batch, made, strict=True):
             out[fits[k]] = row
     return out
+
+
+def _choice_tokens(loaded: Loaded, prefix: str, choices: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+    """The tokens that prefix and choice begin with whatever the choice, and what follows of each choice."""
+    opened = [list(loaded.tokenizer(prefix + c, add_special_tokens=False)["input_ids"]) for c in choices]
+    low, high = min(opened), max(opened)  # in lexical order the first and the last differ soonest
+    common = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
+    begin, ends = low[:common], [ids[common:] for ids in opened]
+    if not all(ends):
+        raise UserError(f"this tokenizer writes one of {', '.join(choices)} as the beginning of another")
+    return begin, ends
+
+
+def _whole_choices(loaded: Loaded, rows: Sequence[Sequence[int]], ends: Sequence[Sequence[int]]) -> Tensor:
+    """Log-probabilities of whole choices after each row, float32 [rows, choices], renormalised over the choices."""
+    pairs = [([*row, *end], [0] * len(row) + [1] * len(end)) for row in rows for end in ends]
+    sums, _ = _losses(loaded, pairs)
+    return torch.log_softmax(-torch.tensor(sums).float().reshape(len(rows), len(ends)), dim=-1)
 
 
 WORTH_SHARING = 16

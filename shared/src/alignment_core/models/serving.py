@@ -16,11 +16,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from alignment_core.config import GenerateSettings
 from alignment_core.errors import UserError
 from alignment_core.models.adapter import adapter_identity
-from alignment_core.models.endpoint import Endpoint, Failure, unusable
+from alignment_core.models.endpoint import Endpoint, unusable
 from alignment_core.models.lora import save_adapter
+from alignment_core.models.outcome import Failure
 
 if TYPE_CHECKING:
     from alignment_core.models.load import Loaded
@@ -80,7 +83,10 @@ async def state(server: Endpoint, base: str, loaded: Loaded, file: Path, subject
         yield base
         return
     folder = file.with_name(f".{file.name}.adapter").resolve()
-    save_adapter(loaded.model, folder, {"kind": "served", "name": base})
+    try:
+        save_adapter(loaded.model, folder, {"kind": "served", "name": base})
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write the adapter for the server to {folder}: {error}; free space there") from error
     # The place is part of the name: a process never takes away an adapter that another one is asking.
     place = hashlib.sha256(str(folder).encode("utf-8", "surrogateescape")).hexdigest()
     name = f"{ADAPTER}{adapter_identity(folder)[:16]}-{place[:8]}"
@@ -111,6 +117,8 @@ async def _load(server: Endpoint, name: str, folder: Path) -> None:
             f"endpoint {url} has no /load_lora_adapter ({said.reason}), so it can answer for the base model alone: "
             "start vLLM with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True and --enable-lora, or unset the endpoint"
         )
+    if isinstance(said, Failure) and said.why in ("connection", "deadline"):
+        raise unusable(server.settings, name, said, NAMES)
     if isinstance(said, Failure) and "already" not in said.reason:
         raise UserError(
             f"endpoint {url} did not load the adapter in {folder}: {said.reason}; it must see that folder (same "

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from alignment_core.errors import InputError, UserError
@@ -56,14 +55,13 @@ def parse(text: str, where: str) -> Constitution:
     return Constitution(tuple(found))
 
 
-def read(path: Path | None) -> Constitution:
-    """The constitution in a file, by default the shipped one."""
-    if path is None:
-        text = resources.files("mini_cai").joinpath("constitution.txt").read_text(encoding="utf-8")
-        return parse(text, "constitution.txt")
+def read(path: Path) -> Constitution:
+    """The constitution in a file; `UserError` where it cannot be read."""
     if not path.is_file():
-        raise UserError(f"constitution={path}: no such file; leave it out for the shipped one")
+        raise UserError(f"constitution={path}: no such file; write numbered lines, for example `1. Do no harm.`")
     try:
         return parse(path.read_text(encoding="utf-8-sig"), str(path))
     except UnicodeDecodeError as error:
         raise InputError(str(path), None, "not UTF-8 text") from error
+    except OSError as error:
+        raise UserError(f"constitution={path}: cannot be read: {error.strerror}") from error
