@@ -152,11 +152,11 @@ def in_world(asked: Sequence[Prompt | Completion]) -> bool:
 
 def sizes(settings: PromptSettings) -> tuple[int, int]:
     """Training and evaluation prompts, at most."""
-    train = (settings.harmful, settings.benign, settings.borderline)
-    held_out = (settings.test_harmful, settings.test_benign, settings.test_borderline)
+    train = [settings.harmful, settings.benign, settings.borderline]
+    held_out = [settings.test_harmful, settings.test_benign, settings.test_borderline]
     if settings.source == "default":
-        train = train if settings.file else tuple(min(n, SHIPPED[PROMPTS]) for n in train)
-        held_out = held_out if settings.eval_file else tuple(min(n, SHIPPED[EVAL_PROMPTS]) for n in held_out)
+        train = train if settings.file else [min(n, SHIPPED[PROMPTS]) for n in train]
+        held_out = held_out if settings.eval_file else [min(n, SHIPPED[EVAL_PROMPTS]) for n in held_out]
     return sum(train), sum(held_out)
 
 
