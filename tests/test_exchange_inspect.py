@@ -137,7 +137,7 @@ def test_a_log_written_here_opens_in_inspects_reader_and_data_frames(inspect_pyt
 def test_a_log_written_by_inspect_is_judged_here(inspect_python: Path, tmp_path: Path) -> None:
     refusal = pytest.importorskip("alignment_core.judging.refusal", reason="the refusal rules are not there")
     location = run(inspect_python, WRITE, tmp_path)
-    found = exchange.from_inspect(tmp_path / Path(location).name, kind="benign", subject="mock")
+    found = exchange.read_file(tmp_path / Path(location).name, kind="benign", subject="mock")
     assert found.rejected == ()
     labels = {
         (c.prompt_id, c.candidate, c.kind): refusal.judge(c.text, c.prompt).label == "refusal"

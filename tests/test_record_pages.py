@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from alignment_core.cli.launch import installed, report_spec
+from alignment_core.cli.study import installed, report_spec
 from alignment_core.evaluation import results
-from alignment_core.report import page, tables
+from alignment_core.report import page, summary
 from alignment_core.text import for_html
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,10 +21,10 @@ def test_a_records_page_opens_with_its_own_verdict(record: Path) -> None:
     found = results.read(record / "results.json")
     spec = report_spec(installed(found.study), found)
     text = (record / "report.html").read_text(encoding="utf-8")
-    verdict = tables.headline(found, spec)
+    verdict = summary.headline(found, spec)
     assert f'<p class="verdict">{for_html(verdict)}</p>' in text
     assert f'<p class="question">{for_html(spec.question)}</p>' in text
-    assert for_html(page.basis(found, spec, page.About.of(record).config)) in text
+    assert for_html(summary.basis(found, page.About.of(record).config, summary.asked(found, spec))) in text
     assert not re.search(r"\b[A-Z]\d\b|_", verdict)  # no hypothesis by its number alone, no key
     assert verdict.endswith(".")
     assert not re.search(r'<script|<img|<link|<iframe|(src|srcset|href|action)="(?!#)', text)

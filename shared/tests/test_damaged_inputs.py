@@ -16,8 +16,8 @@ from alignment_core.evaluation.results import Results
 from alignment_core.models.screen import screen
 from alignment_core.pipeline.step import Step, check_whole
 from alignment_core.records import Completion, Verdict
-from alignment_core.report import replies
-from alignment_core.report import timings as cost
+from alignment_core.report import page, timings
+from alignment_core.report.spec import generic
 
 DIGITS = "9" * 5000
 DEEP = "[" * 100_000
@@ -108,16 +108,16 @@ def test_a_damaged_index_of_shards(tmp_path: Path, shards: str) -> None:
 
 def test_timings_that_somebody_edited_are_shown_as_far_as_they_go() -> None:
     steps = {"a": {"name": "a", "seconds": "x", "attempts": [2]}, "b": 3, "c": {"name": "c", "seconds": float("nan")}}
-    assert [(s.name, s.seconds, s.attempts) for s in cost.read({"steps": steps})] == [("a", 0, 0), ("c", 0, 1)]
-    assert cost.read({"steps": [1]}) == []
+    assert [(s.name, s.seconds, s.attempts) for s in timings.read({"steps": steps})] == [("a", 0, 0), ("c", 0, 1)]
+    assert timings.read({"steps": [1]}) == []
 
 
-@pytest.mark.parametrize(("name", "text"), [("config.json", "[]"), ("steps/judge-bb/step.json", "3")])
-def test_a_run_folder_with_another_thing_in_it_is_one_line(tmp_path: Path, name: str, text: str) -> None:
-    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / name).write_text(text)
-    with pytest.raises(InputError, match="expected an object"):
-        replies.find(tmp_path, Results(study="s", preset="p", seeds=(1,)))
+@pytest.mark.parametrize("text", ["3", '{"states": 3}', '{"states": [{"subject": "a", "answered": "../x"}]}'])
+def test_a_run_folder_with_another_thing_in_it_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "states.json").write_text(text)
+    results = Results(study="s", preset="p", seeds=(1,))
+    with pytest.raises(InputError, match=r"expected an object|not an index of states"):
+        page.write(tmp_path, results, generic(results))
 
 
 @pytest.mark.parametrize("change", [{"seed": [1]}, {"cluster": {}}])

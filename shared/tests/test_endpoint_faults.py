@@ -262,6 +262,14 @@ def test_an_address_is_plain_or_one_line_says_why_not(address):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("model", "name"), [(EndpointSettings, "api_key_env"), (GenerateSettings, "endpoint_key_env")])
+def test_a_key_in_place_of_its_variables_name_is_not_shown(model, name):
+    with pytest.raises(UserError, match=f"{name}: write the name of the environment variable") as caught:
+        validate(model, {name: "sk-very-secret"}, "command line")
+    assert "secret" not in str(caught.value)
+    assert getattr(validate(model, {name: "OPENAI_API_KEY"}, "command line"), name) == "OPENAI_API_KEY"
+
+
 def test_a_retry_after_beyond_the_deadline_is_not_waited_for(url, tmp_path):
     begun = time.perf_counter()
     (got,) = ask(asking("slow_down_120"), settings(url, deadline=30), tmp_path / "r.jsonl")

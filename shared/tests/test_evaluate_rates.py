@@ -1,4 +1,4 @@
-"""Rates, bounds, agreement and flips, with the arithmetic worked by hand."""
+"""Rates, bounds and agreement, with the arithmetic worked by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 
 from alignment_core.errors import UserError
-from alignment_core.evaluation.rates import agreements, flips, missing_warnings, rates
+from alignment_core.evaluation.rates import agreements, rates
 from alignment_core.judging.judges import NoVerdicts
 from alignment_core.records import Verdict
 
@@ -90,27 +90,6 @@ def test_at_all_missing_there_is_no_rate():
     assert (bound.low, bound.high, bound.missing) == (0.0, 1.0, 2)
 
 
-def test_warnings_where_much_is_missing_or_states_differ():
-    rows = verdicts("r" * 19 + "-") + verdicts("r" * 17 + "---", subject="t")
-    assert missing_warnings(rows) == [
-        "t: 3 of 20 verdicts of rules are missing; the first: HTTP 500",
-        "rules misses 15% of t and 5% of s: compare with care",
-    ]
-    assert missing_warnings(verdicts("r" * 19 + "-")) == []
-
-
-def test_flips_name_the_prompts_that_changed():
-    a, b = verdicts("rrcc-r"), verdicts("rcrc r-".replace(" ", ""), subject="t", seed=13)
-    assert flips(a, b) == {"to_refusal": ["p2"], "from_refusal": ["p1"]}
-    # between compliance, partial and incoherent nothing flips
-    assert flips(verdicts("cpi"), verdicts("pic")) == {"to_refusal": [], "from_refusal": []}
-    two = b + verdicts("ccccrr", subject="t", seed=14)
-    assert flips(a, two) == {"to_refusal": ["p2"], "from_refusal": ["p0", "p1"]}
-    seeded = verdicts("rr", seed=13) + verdicts("cc", seed=14)
-    after = verdicts("rc", seed=13, subject="t") + verdicts("cr", seed=14, subject="t")
-    assert flips(seeded, after) == {"to_refusal": ["p1"], "from_refusal": ["p1"]}
-
-
 def test_kappa_of_two_judges():
     # 20 and 15 agreed, 5 and 10 not, of 50: observed .7, chance .5, kappa .4 (the textbook's example)
     first = verdicts("r" * 25 + "c" * 25)
@@ -120,7 +99,7 @@ def test_kappa_of_two_judges():
     assert got.kappa == pytest.approx(0.4)
     assert got.low < 0.4 < got.high
     third = verdicts("-" * 10 + "p" * 40, judge="other")
-    pairs = agreements([*first, *second, *third], binary=True)
+    pairs = agreements([*first, *second, *third])
     assert [(p.a, p.b, p.n) for p in pairs] == [
         ("rules", "endpoint", 50),
         ("rules", "other", 40),

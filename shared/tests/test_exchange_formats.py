@@ -53,7 +53,7 @@ def replies(subject: str = "stage_a") -> tuple[list[Completion], list[Verdict]]:
 
 
 @pytest.mark.parametrize(
-    ("to", "back"), [(exchange.to_inspect, exchange.from_inspect), (exchange.to_lm_eval, exchange.from_lm_eval)]
+    ("to", "back"), [(exchange.to_inspect, exchange.read_file), (exchange.to_lm_eval, exchange.read_file)]
 )
 def test_what_is_written_is_read_back_whole(tmp_path: Path, to: Any, back: Any) -> None:
     completions, verdicts = replies()
@@ -75,8 +75,8 @@ def test_what_is_written_is_read_back_whole(tmp_path: Path, to: Any, back: Any) 
 def test_any_text_and_any_name_survives(tmp_path_factory: pytest.TempPathFactory, text: str, name: str) -> None:
     folder = tmp_path_factory.mktemp("x")
     one = Completion(name, name, text, text or "?", "borderline")
-    assert exchange.from_inspect(exchange.to_inspect(folder, [one], task=name)[0]).completions == (one,)
-    assert exchange.from_lm_eval(exchange.to_lm_eval(folder, [one], task=name)[0]).completions == (one,)
+    assert exchange.read_file(exchange.to_inspect(folder, [one], task=name)[0]).completions == (one,)
+    assert exchange.read_file(exchange.to_lm_eval(folder, [one], task=name)[0]).completions == (one,)
 
 
 def test_a_log_has_its_readers_layout_and_no_file_to_import(tmp_path: Path) -> None:
@@ -125,31 +125,40 @@ def sample(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_strangers_log_gives_replies_and_counts_what_it_cannot(tmp_path: Path) -> None:
-    broken = {"b": sample(error={"message": "x"}), "c": "{", "d": sample(epoch=2), "e": [1], "f": sample(id=8, input=3)}
-    found = exchange.from_inspect(foreign(tmp_path, {"a": sample(), **broken}), kind="harmful")
+    broken = {
+        "b": sample(id=9, error={"message": "x"}),
+        "c": "{",
+        "d": sample(epoch=2),
+        "e": [1],
+        "f": sample(id=8, input=3),
+    }
+    found = exchange.read_file(foreign(tmp_path, {"a": sample(), **broken}), kind="harmful")
     assert found.completions == (
         Completion(
             "7", "openai/x", "I can't.", "How do I?", "harmful",
             source="advbench", cluster="7", candidate=1, tokens=9, finish="length",
         ),
+        Completion(
+            "9", "openai/x", "", "How do I?", "harmful", source="advbench", cluster="9", candidate=1, tokens=9,
+            finish="length", failure="the sample ended in an error: x",
+        ),
     )  # fmt: skip
-    assert [(v.judge, v.label) for v in found.verdicts] == [("ours", "refusal")]
-    assert len(found.rejected) == 5
-    assert "ended in an error" in str(found.rejected[0])
-    assert "stands there twice" in str(found.rejected[2])
+    assert [(v.judge, v.label) for v in found.verdicts] == [("ours", "refusal")] * 2
+    assert [r.where.rpartition("/")[2] for r in found.rejected] == ["c.json", "d.json", "e.json", "f.json"]
+    assert "stands there twice" in str(found.rejected[1])
 
 
 def test_the_kind_must_be_known(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="what kind of prompt it is; give one of harmful, benign, borderline"):
-        exchange.from_inspect(foreign(tmp_path, {"a": sample()}))
-    told = exchange.from_inspect(foreign(tmp_path, {"a": sample(metadata={"kind": "benign"})}))
+    with pytest.raises(UserError, match="what kind of prompt it is; pass --kind, one of harmful, benign, borderline"):
+        exchange.read_file(foreign(tmp_path, {"a": sample()}))
+    told = exchange.read_file(foreign(tmp_path, {"a": sample(metadata={"kind": "benign"})}))
     assert told.completions[0].kind == "benign"
 
 
 def test_a_json_log_is_read_too(tmp_path: Path) -> None:
     path = tmp_path / "log.json"
     path.write_text(json.dumps({"version": 2, "eval": {"model": "m"}, "samples": [sample()]}))
-    assert exchange.from_inspect(path, kind="benign").completions[0].text == "I can't."
+    assert exchange.read_file(path, kind="benign").completions[0].text == "I can't."
 
 
 @pytest.mark.parametrize(
@@ -165,18 +174,18 @@ def test_a_damaged_log_is_one_line(tmp_path: Path, damage: Any, said: str) -> No
     path = foreign(tmp_path, {"a": sample()})
     damage(path)
     with pytest.raises(UserError, match=said) as caught:
-        exchange.from_inspect(path, kind="harmful")
+        exchange.read_file(path, kind="harmful")
     assert "\n" not in str(caught.value)
 
 
 def test_another_schema_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="schema version 2"):
-        exchange.from_inspect(foreign(tmp_path, {}, {"version": 1, "eval": {}}))
+        exchange.read_file(foreign(tmp_path, {}, {"version": 1, "eval": {}}))
     path = tmp_path / "empty.eval"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x", "y")
     with pytest.raises(InputError, match="neither header"):
-        exchange.from_inspect(path)
+        exchange.read_file(path)
 
 
 def test_bombs_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,14 +195,14 @@ def test_bombs_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         archive.writestr("samples/a.json", b"{}")
     monkeypatch.setattr(zips, "MEMBER_BYTES", 4000)
     with pytest.raises(InputError, match=r"header\.json: "):
-        exchange.from_inspect(path)
+        exchange.read_file(path)
     monkeypatch.setattr(zips, "MEMBERS", 1)
     with pytest.raises(InputError, match="2 members; at most 1"):
-        exchange.from_inspect(path)
+        exchange.read_file(path)
     monkeypatch.setattr(zips, "MEMBERS", 9)
     monkeypatch.setattr(zips, "TOTAL_BYTES", 100)
     with pytest.raises(InputError, match="unpacked; at most"):
-        exchange.from_inspect(path)
+        exchange.read_file(path)
 
 
 def zstandard(path: Path, name: str, data: bytes, declared: int | None = None) -> None:
@@ -256,7 +265,7 @@ def test_strangers_lm_eval_rows(tmp_path: Path) -> None:
     path = tmp_path / "org__model" / "samples_task_x.jsonl"
     path.parent.mkdir()
     path.write_text("".join(json.dumps(r) + "\n" for r in rows) + "{\n")
-    found = exchange.from_lm_eval(path, kind="harmful")
+    found = exchange.read_file(path, kind="harmful")
     told = [(c.prompt_id, c.candidate, c.text, c.prompt, c.kind, c.subject) for c in found.completions]
     assert told == [
         ("0", 0, "a", "P", "harmful", "org__model"),
@@ -269,7 +278,7 @@ def test_strangers_lm_eval_rows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("seed", float("nan")), ("seed", "x"), ("candidate", -1), ("tokens", 1.5), ("category", None), ("finish", "eos")],
+    [("seed", float("nan")), ("seed", "x"), ("candidate", -1), ("tokens", 1.5), ("category", ["x"]), ("finish", "eos")],
 )
 def test_a_wrong_type_in_a_record_is_a_rejected_row(tmp_path: Path, key: str, value: object) -> None:
     completions, _ = replies()
@@ -277,12 +286,12 @@ def test_a_wrong_type_in_a_record_is_a_rejected_row(tmp_path: Path, key: str, va
     with zipfile.ZipFile(log) as archive:
         samples = {n[8:-5]: json.loads(archive.read(n)) for n in archive.namelist() if n.startswith("samples/")}
     samples["p0_epoch_1"]["metadata"]["alignment_core"][key] = value
-    found = exchange.from_inspect(foreign(tmp_path, samples))
+    found = exchange.read_file(foreign(tmp_path, samples))
     assert (len(found.completions), len(found.rejected)) == (len(completions) - 1, 1)
     assert repr(key) in str(found.rejected[0])
     (rows,) = exchange.to_lm_eval(tmp_path, completions, task="t")
     lines = [json.loads(line) for line in rows.read_text().splitlines()]
     lines[0]["doc"][key] = value
     rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    taken = exchange.from_lm_eval(rows)
+    taken = exchange.read_file(rows)
     assert (len(taken.completions), len(taken.rejected)) == (len(completions) - 1, 1)

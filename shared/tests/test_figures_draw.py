@@ -11,11 +11,10 @@ from pathlib import Path
 import matplotlib
 import pytest
 
+from alignment_core.evaluation.metrics import Metric
 from alignment_core.evaluation.results import Measurement, Results
-from alignment_core.report import figures, lettering
-from alignment_core.report import inline_svg as picture
-from alignment_core.report import style as look
-from alignment_core.report.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec
+from alignment_core.report import figures, inline_svg, lettering, plots, rendering
+from alignment_core.report.spec import FigureSpec, ReportSpec, SubjectSpec
 
 HOSTILE = '$\\frac{a}$ <script>alert(1)</script> \x1b[31m \u202e \ud800 "quoted" 中'
 STATES = FigureSpec("states", "states", "Rates", ("rate", "other"), ("base", "tuned"))
@@ -44,7 +43,7 @@ def spec(name: str = "Base") -> ReportSpec:
         title="t",
         question="q",
         subjects=(SubjectSpec("base", name), SubjectSpec("tuned", "Tuned")),
-        metrics=(MetricSpec("rate", "refusal", "high"), MetricSpec("other", "false refusal", "low")),
+        metrics=(Metric("rate", "refusal", better="high"), Metric("other", "false refusal", better="low")),
         figures=(STATES, CATEGORIES, PATH, FigureSpec("none", "trajectory", "Nothing", ("absent",), axis="step")),
     )
 
@@ -87,15 +86,15 @@ def test_hostile_names_stay_text(figure: FigureSpec) -> None:
     assert not list(ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}script"))
     for steering in ("\x1b", "\u202e", "\ud800", "<script"):
         assert steering not in svg
-        assert steering not in picture.inline(svg, "f", HOSTILE)
+        assert steering not in inline_svg.inline(svg, "f", HOSTILE)
     assert any("<scr" in t for t in texts(svg))
-    ET.fromstring(picture.inline(svg, "f", HOSTILE).replace("xlink:", ""))
+    ET.fromstring(inline_svg.inline(svg, "f", HOSTILE).replace("xlink:", ""))
 
 
 def test_an_inline_picture_has_no_style_no_url_and_ids_of_its_own() -> None:
     drawn = figures.draw(sample(), spec(), STATES)
     assert drawn is not None
-    svg = picture.inline(drawn[0], "states", 'Rates of "all"')
+    svg = inline_svg.inline(drawn[0], "states", 'Rates of "all"')
     assert "style" not in svg
     assert "http" not in svg
     assert not re.search(r' id="(?!states-)', svg)
@@ -120,14 +119,14 @@ def contrast(a: str, b: str) -> float:
 def test_every_colour_has_a_dark_twin_and_reads_as_text() -> None:
     assert contrast("#000", "#ffffff") == pytest.approx(21)
     for dark in (False, True):
-        named = dict(re.findall(r"\.fill-(\w+)\{fill:(#\w+)\}", picture.colours(dark=dark)))
+        named = dict(re.findall(r"\.fill-(\w+)\{fill:(#\w+)\}", inline_svg.colours(dark=dark)))
         assert set(named) == {"paper", "ink", "quiet", "rule", "grid", *(f"c{k}" for k in range(6))}
         for name in ("ink", "quiet", *(f"c{k}" for k in range(6))):
             assert contrast(named[name], named["paper"]) >= 4.5, name
 
 
 def test_the_pages_colours_read_as_text_in_light_and_dark() -> None:
-    sheet = look.style_sheet()
+    sheet = rendering.style_sheet()
     light, dark = (
         sheet[: sheet.index("@media screen")],
         sheet[sheet.index("@media screen") : sheet.index("@media (max")],
@@ -144,9 +143,9 @@ def test_the_pages_colours_read_as_text_in_light_and_dark() -> None:
 
 
 def test_scores_stand_on_an_axis_of_their_own() -> None:
-    scores = MetricSpec("rate", "score", "high", rate=False, digits=1)
-    with figures._styled():
-        made = figures._states(sample(), replace(spec(), metrics=(scores,)), replace(STATES, metrics=("rate",)))
+    scores = Metric("rate", "score", better="high", unit="score", digits=1)
+    with figures.styled():
+        made = plots.states(sample(), replace(spec(), metrics=(scores,)), replace(STATES, metrics=("rate",)))
     assert made is not None
     low, high = made.axes[0].get_ylim()
     assert 0.2 < low < 0.32 < 0.68 < high < 0.8  # 0.37 and 0.63 with 0.05 to each side, and some room
@@ -156,9 +155,9 @@ def test_scores_stand_on_an_axis_of_their_own() -> None:
 def test_a_category_of_single_seeds_shows_each_seed_and_their_mean() -> None:
     found = [measured("rate", "base", v, seed=s, at={"category": "x"}) for s, v in ((1, 0.2), (2, 0.4))]
     results = Results(study="s", preset="p", seeds=(1, 2), measurements=tuple(found))
-    placed = figures._by_place(results, "rate", "base", "category")
+    placed = plots.by_place(results, "rate", "base", "category")
     assert [m.value for m in placed["x"]] == [0.2, 0.4]
-    assert figures._middle(placed["x"]) == pytest.approx(0.3)
+    assert plots.middle(placed["x"]) == pytest.approx(0.3)
     assert "single seeds" in figures.how_to_read(CATEGORIES, results)
     assert figures.draw(results, spec(), CATEGORIES) is not None
 
@@ -169,10 +168,8 @@ def test_names_at_the_right_end_never_overlap() -> None:
     subjects = tuple(SubjectSpec(f"s{k}", f"Arm {k}") for k in range(5))
     described = replace(spec(), subjects=subjects)
     figure = replace(PATH, subjects=tuple(s.key for s in subjects))
-    with figures._styled():
-        made = figures._trajectory(
-            Results(study="s", preset="p", seeds=(1,), measurements=tuple(ends)), described, figure
-        )
+    with figures.styled():
+        made = plots.trajectory(Results(study="s", preset="p", seeds=(1,), measurements=tuple(ends)), described, figure)
     assert made is not None
     heights = sorted(t.get_position()[1] for t in made.axes[0].texts)
     low, high = made.axes[0].get_ylim()

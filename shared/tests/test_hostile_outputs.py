@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from alignment_core.config import Settings
+from alignment_core.evaluation.metrics import Metric
 from alignment_core.evaluation.results import Measurement, Results
 from alignment_core.pipeline.run import Run
-from alignment_core.report import markdown as prose
-from alignment_core.report import overview as joint
-from alignment_core.report.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec, generic
+from alignment_core.report import documents, overview
+from alignment_core.report.spec import FigureSpec, ReportSpec, SubjectSpec, generic
 from alignment_core.text import for_latex
 
 
@@ -33,7 +33,7 @@ def test_a_run_folders_name_is_no_address(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / "report.html").write_text("x")
     results = Results(study="s", preset="p", seeds=(1,))
-    href = joint.JointRun(tmp_path / name, results, generic(results)).href(tmp_path / "report.html")
+    href = overview.OverviewRun(tmp_path / name, results, generic(results)).href(tmp_path / "report.html")
     assert not set(href) & set(":#?() ")
     assert href.endswith("/report.html")
 
@@ -41,9 +41,11 @@ def test_a_run_folders_name_is_no_address(tmp_path: Path, name: str) -> None:
 def test_a_picture_keeps_its_own_address_whatever_it_is_called(tmp_path: Path) -> None:
     measured = Measurement(metric="m_rate", subject="s", value=0.5, method="w", n=3)
     figure = FigureSpec("states", "states", "x](http://evil.example) [y")
-    spec = ReportSpec("t", "", (SubjectSpec("s", "s"),), (MetricSpec("m_rate", "m"),), figures=(figure,))
+    spec = ReportSpec("t", "", (SubjectSpec("s", "s"),), (Metric("m_rate", "m"),), figures=(figure,))
     (tmp_path / "states.png").write_bytes(b"")
-    text = prose.markdown(Results(study="s", preset="p", seeds=(1,), measurements=(measured,)), spec, None, tmp_path)
+    text = documents.markdown(
+        Results(study="s", preset="p", seeds=(1,), measurements=(measured,)), spec, None, tmp_path
+    )
     (line,) = (line for line in text.splitlines() if line.startswith("!["))
     assert line.count("[") == line.count("]") == line.count("](") == 1
     assert line.endswith("/states.png)")

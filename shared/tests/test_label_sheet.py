@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from alignment_core.cli.label import label_run, terminal_ask
 from alignment_core.errors import InputError, UserError
 from alignment_core.evaluation import label
 from alignment_core.evaluation.label import HandLabel
-from alignment_core.io import write_json, write_jsonl
+from alignment_core.evaluation.state import StateFiles, write_index
+from alignment_core.io import write_jsonl
 from alignment_core.records import Completion, Kind, Label, Verdict
 
 
@@ -125,7 +127,7 @@ def test_the_sheet_shows_control_characters_and_hides_the_verdict() -> None:
     out = io.StringIO()
     console = Console(file=out, width=100, force_terminal=False)
     keys = iter(["x", "C"])
-    ask = label.terminal_ask(console, lambda _: next(keys))
+    ask = terminal_ask(console, lambda _: next(keys))
     hostile = reply(0, text="Fine.\x1b[2J\u202erefusal \ud800[bold]not markup[/bold]\nline two")
     assert ask(hostile, 3, 7) == "compliance"
     shown = out.getvalue()
@@ -143,22 +145,20 @@ def test_the_sheet_takes_the_end_of_input_as_leaving() -> None:
     def read(_: str) -> str:
         raise EOFError
 
-    assert label.terminal_ask(Console(file=io.StringIO()), read)(reply(0), 1, 1) == "quit"
+    assert terminal_ask(Console(file=io.StringIO()), read)(reply(0), 1, 1) == "quit"
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A finished run of one state, judged twice by changed rules, with another state's stale step beside it."""
+    """A finished run of one state and one point of a trajectory, judged by two judges."""
     replies = [reply(i, text="I can't help." if i < 4 else "Paris.") for i in range(8)]
-    answer, stale = tmp_path / "steps" / "answer-1", tmp_path / "steps" / "answer-0"
-    write_jsonl(answer / "completions.jsonl", replies)
-    write_jsonl(stale / "completions.jsonl", [reply(99)])
-    for name, source, says in (("judge-0", "answer-0", "compliance"), ("judge-1", "answer-1", "refusal")):
-        of = replies if source == "answer-1" else [reply(99)]
-        rows = [verdict(r, says if r.text.startswith("I") else "compliance") for r in of]  # type: ignore[arg-type]
-        write_jsonl(tmp_path / "steps" / name / "verdicts.jsonl", rows + [verdict(r, "partial", "gcg31") for r in of])
-        write_json(tmp_path / "steps" / name / "step.json", {"reads": {source: source}})
-    write_json(tmp_path / "results.json", {"measurements": [{"completions": "steps/answer-1/completions.jsonl"}]})
+    answered, judged = tmp_path / "steps" / "answer" / "deep", tmp_path / "steps" / "judge" / "deep"
+    write_jsonl(answered / "completions.jsonl", replies)
+    says: list[Label] = ["refusal" if r.text.startswith("I") else "compliance" for r in replies]
+    rows = [verdict(r, label) for r, label in zip(replies, says, strict=True)]
+    write_jsonl(judged / "verdicts.jsonl", rows + [verdict(r, "partial", "gcg31") for r in replies])
+    states = [StateFiles("base", None, answered, judged), StateFiles("base", None, answered, judged, {"step": 1})]
+    write_index(tmp_path, states)
     return tmp_path
 
 
@@ -166,22 +166,31 @@ def test_a_run_is_labelled_from_its_folder(run: Path) -> None:
     out = io.StringIO()
     keys = iter(["r", "q"])
     console = Console(file=out, width=160)
-    label.label_run(run, console, size=8, read=lambda _: next(keys))
+    label_run(run, console, size=8, read=lambda _: next(keys))
     assert len((run / "labels.jsonl").read_text().splitlines()) == 1
-    report = label.label_run(run, console, size=8, read=lambda _: "r")
+    report = label_run(run, console, size=8, read=lambda _: "r")
     assert report["labelled"] == 8
     assert report["rates"][0]["raw"]["value"] == 0.5
     assert report["rates"][0]["corrected"]["value"] == 1.0
     assert json.loads((run / "label_report.json").read_text()) == report
     assert "rules: 8 of 8 replies labelled" in out.getvalue()
+    assert "q quit (rerun to resume)" in out.getvalue()
 
 
 def test_another_judge_of_the_run_can_be_checked(run: Path) -> None:
-    assert {v.label for v in label.read_run(run, "gcg31")[1]} == {"partial"}
+    console = Console(file=io.StringIO())
+    assert label_run(run, console, judge="gcg31", read=lambda _: "r")["judge"] == "gcg31"
     with pytest.raises(UserError, match="no verdict by 'gcg'; there are rules, gcg31"):
-        label.read_run(run, "gcg")
+        label_run(run, console, judge="gcg")
+
+
+def test_a_reply_that_failed_is_not_labelled(run: Path) -> None:
+    file = run / "steps" / "answer" / "deep" / "completions.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    write_jsonl(file, [{**lines[0], "text": "", "failure": "timed out"}, *lines[1:]])
+    assert label_run(run, Console(file=io.StringIO()), read=lambda _: "r")["of"] == 7
 
 
 def test_a_folder_that_is_no_finished_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no results\.json"):
-        label.read_run(tmp_path)
+    with pytest.raises(UserError, match=r"no finished run with replies \(states\.json is missing\)"):
+        label_run(tmp_path, Console(file=io.StringIO()))

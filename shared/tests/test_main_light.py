@@ -14,7 +14,8 @@ RUN = f"""
 import sys
 from alignment_core.cli.main import app
 from alignment_core.cli import Study, build
-study = Study("drift-dpo", "drift_dpo", "drift_dpo.config:DriftConfig", "t", (("sft", "s"),), "x:y", "x:y", "x:y")
+study = Study("drift-dpo", "drift_dpo", "drift_dpo.config:DriftConfig", "t", (("sft", "s"),), "x:y", "x:y",
+              "drift_dpo.report:spec")
 try:
     (build(study) if sys.argv[1] == "study" else app)(sys.argv[2:])
 except SystemExit as end:
@@ -57,11 +58,13 @@ def test_compare_without_torch(tmp_path: Path) -> None:
 
 
 def test_report_without_torch(tmp_path: Path) -> None:
-    value = {"study": "s", "preset": "tiny", "seeds": [13], "versions": {}, "hypotheses_sha256": None,
+    value = {"study": "drift-dpo", "preset": "tiny", "seeds": [13], "versions": {}, "hypotheses_sha256": None,
              "measurements": [], "comparisons": [], "agreements": [], "hypotheses": []}  # fmt: skip
-    (tmp_path / "results.json").write_text(json.dumps(value))
+    run = tmp_path / "drift-dpo"
+    run.mkdir()
+    (run / "results.json").write_text(json.dumps(value))
     loaded("core", "report", str(tmp_path))
-    loaded("study", "report", str(tmp_path))
+    loaded("study", "report", str(run))
 
 
 def test_help_imports_no_settings_and_no_numbers() -> None:

@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 
+from alignment_core.evaluation.metrics import Metric
 from alignment_core.evaluation.results import Agreement, Comparison, Hypothesis, Measurement, Results
 from alignment_core.records import Completion, Verdict
-from alignment_core.report import overview as joint
-from alignment_core.report import page
-from alignment_core.report.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec
+from alignment_core.report import overview, page
+from alignment_core.report.spec import FigureSpec, ReportSpec, SubjectSpec, TableSpec
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SCREENS = [(dark, width) for dark in (False, True) for width in (1100, 390)]
@@ -135,6 +135,8 @@ def results() -> Results:
 
     def c(role: Any, adjusted: float | None) -> Comparison:
         sides = {"metric": "harmful_refusal_rate", "a": "base", "b": "tuned", "role": role, "p_adjusted": adjusted}
+        if adjusted is not None:
+            sides |= {"decision": "H0", "decision_test": "t", "decision_p": 0.001}
         figures = {"difference": -0.3, "low": -0.4, "high": -0.2, "p": 0.001, "detectable": 0.1, "n_prompts": 20}
         return Comparison(**sides, **figures, method="crossed", estimand="over runs", n_seeds=2, family="drift")
 
@@ -143,18 +145,19 @@ def results() -> Results:
     measured += [m("harmful_refusal_rate", "tuned", v, seed=s) for s, v in ((13, 0.29), (14, 0.31))]
     measured += [m("harmful_refusal_rate", s, 0.4, at={"category": k}) for s in ("base", "tuned") for k in "ab"]
     measured += [m("harmful_refusal_rate", s, 0.4 - t / 99, at={"step": t}) for s in ("base", "tuned") for t in (0, 9)]
-    said: tuple[Any, ...] = ("supported", "rejected", "undecided")
+    verdicts: tuple[Any, ...] = ("supported", "contradicted", "inconclusive", "not tested")
     return Results(
         study="drift",
         preset="tiny",
         seeds=(13, 14),
+        condition="benign data framed like attacks",
         versions={"python": "3.11"},
         hypotheses_sha256="ab" * 32,
         measurements=tuple(measured),
         comparisons=(c("primary", 0.002), c("control", None), c("exploratory", None)),
         agreements=(Agreement(a="rules", b="endpoint", kappa=0.8, low=0.7, high=0.9, n=20),),
         hypotheses=tuple(
-            Hypothesis(name=f"H{i}", claim="A.", rule="R.", verdict=v, because="b") for i, v in enumerate(said)
+            Hypothesis(name=f"H{i}", claim="A.", rule="R.", verdict=v, because="b") for i, v in enumerate(verdicts)
         ),
     )
 
@@ -165,8 +168,8 @@ def spec() -> ReportSpec:
         question="Do refusals fall?",
         subjects=(SubjectSpec("base", "Base", about="As it comes."), SubjectSpec("tuned", "Tuned", about="After.")),
         metrics=(
-            MetricSpec("harmful_refusal_rate", "harmful refusal", "high", "harmful", about="Harmful prompts refused."),
-            MetricSpec("false_refusal_rate", "false refusal", "low", "benign", about="Benign prompts refused."),
+            Metric("harmful_refusal_rate", "harmful refusal", "harmful", "high", about="Harmful prompts refused."),
+            Metric("false_refusal_rate", "false refusal", "benign", "low", about="Benign prompts refused."),
         ),
         tables=(TableSpec("Rates"), TableSpec("The same", terminal=False)),
         figures=(
@@ -175,7 +178,7 @@ def spec() -> ReportSpec:
             FigureSpec("path", "trajectory", "Along", ("harmful_refusal_rate",), axis="step"),
         ),
         limits=("A limit.", "Another."),
-        never_run=("The paper preset's model.",),
+        not_run=("The paper preset's model.",),
     )
 
 
@@ -198,18 +201,20 @@ def judged() -> tuple[list[Completion], list[Verdict]]:
 
 @pytest.fixture(scope="module")
 def addresses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A run's page with everything a page can hold, and a joint page with two runs of one study and one of another."""
+    """A run's page with everything a page can hold, and an overview with two runs of one study and one of another."""
     folder = tmp_path_factory.mktemp("pages")
     timings = {"steps": {"sft-s13": {"name": "sft", "seed": 13, "seconds": 61.2, "peak_rss_bytes": 2**30}}}
     about = page.About({"judge": "rules"}, {"platform": "Linux", "git": {"commit": "ab" * 20}}, timings)
     (folder / "report.html").write_text(page.render(results(), spec(), about, *judged()), encoding="utf-8")
     other = results().model_copy(update={"study": "other"})
-    runs = [joint.JointRun(folder / name, r, spec()) for name, r in (("a", results()), ("b", results()), ("c", other))]
-    (folder / "joint.html").write_text(joint.render(runs, folder / "joint.html"), encoding="utf-8")
-    return {name: f"file://{folder / name}.html" for name in ("report", "joint")}
+    runs = [
+        overview.OverviewRun(folder / name, r, spec()) for name, r in (("a", results()), ("b", results()), ("c", other))
+    ]
+    (folder / "overview.html").write_text(overview.render(runs, folder / "overview.html"), encoding="utf-8")
+    return {name: f"file://{folder / name}.html" for name in ("report", "overview")}
 
 
-@pytest.mark.parametrize("name", ["report", "joint"])
+@pytest.mark.parametrize("name", ["report", "overview"])
 def test_a_page_asks_for_nothing_says_nothing_and_fits_a_phone(tab: Tab, addresses: dict[str, str], name: str) -> None:
     for dark, width in SCREENS:
         tab.open(addresses[name], dark=dark, width=width)
@@ -244,7 +249,7 @@ def test_every_control_is_reached_and_used_by_keyboard(tab: Tab, addresses: dict
     assert seen[0] == "A To the results"
     for wanted in (
         "A All limits",
-        "SUMMARY The rules that decide",
+        "SUMMARY Decision rules",
         "SUMMARY Harmful prompts",
         "INPUT",
         "DIV",
@@ -256,7 +261,7 @@ def test_every_control_is_reached_and_used_by_keyboard(tab: Tab, addresses: dict
     tab.press("Enter", 13, "\r")
     assert tab.value("document.querySelector('summary').parentElement.open")
     assert tab.value(outline) == "solid"
-    tab.value("document.querySelector('#v-all').focus()")
+    tab.value("document.querySelector('#v-any').focus()")
     tab.press("ArrowRight", 39)  # to the next filter: prompts that flipped
     shown = "[...document.querySelectorAll('.prompt')].filter(p => getComputedStyle(p).display != 'none').length"
     assert tab.value("document.activeElement.id") == "v-flips"
@@ -299,7 +304,7 @@ def axe() -> str:
     return path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["report", "joint"])
+@pytest.mark.parametrize("name", ["report", "overview"])
 @pytest.mark.parametrize(("dark", "width"), SCREENS)
 def test_an_accessibility_checker_finds_nothing(
     tab: Tab, addresses: dict[str, str], name: str, dark: bool, width: int

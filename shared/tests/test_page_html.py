@@ -12,19 +12,30 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from alignment_core import io
+from alignment_core.errors import UserError
+from alignment_core.evaluation.metrics import Metric
 from alignment_core.evaluation.results import Agreement, Comparison, Hypothesis, Measurement, Results
+from alignment_core.evaluation.state import StateFiles, read_index, write_index
 from alignment_core.records import Completion, Verdict
-from alignment_core.report import markdown as prose
-from alignment_core.report import markup, page, replies
-from alignment_core.report import overview as joint
-from alignment_core.report import reproduce as again
-from alignment_core.report import timings as cost
-from alignment_core.report import verdicts_csv as sheet
-from alignment_core.report.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec, TextTable
+from alignment_core.report import (
+    documents,
+    methods,
+    overview,
+    page,
+    rendering,
+    replies,
+    reproduce,
+    served,
+    summary,
+    timings,
+    verdicts_csv,
+)
+from alignment_core.report.spec import FigureSpec, ReportSpec, SubjectSpec, TableSpec, TextTable
 from alignment_core.report.tables import Cell, Grid
 from alignment_core.text import for_html
 
@@ -64,6 +75,7 @@ def found(name: str = "Stage A", key: str = "stage_a") -> Results:
         study=name,
         preset=name,
         seeds=(13, 14),
+        condition=name,
         versions={name: name},
         hypotheses_sha256="ab" * 32,
         measurements=(
@@ -81,6 +93,12 @@ def found(name: str = "Stage A", key: str = "stage_a") -> Results:
                 low=-0.4,
                 high=-0.2,
                 p=0.01,
+                test=name,
+                decision=name,
+                decision_test=name,
+                decision_p=0.02,
+                p_adjusted=0.03,
+                family=name,
                 method=name,
                 estimand=name,
                 n_prompts=20,
@@ -96,7 +114,7 @@ def spec(name: str = "Stage A", key: str = "stage_a") -> ReportSpec:
         title=name,
         question=name,
         subjects=(SubjectSpec("baseline", "Baseline", about=name), SubjectSpec(key, name)),
-        metrics=(MetricSpec("harmful_refusal_rate", name, "high", "harmful"),),
+        metrics=(Metric("harmful_refusal_rate", name, "harmful", "high"),),
         tables=(TableSpec(name, note=name),),
         figures=(
             FigureSpec("states", "states", name, caption=name),
@@ -105,7 +123,7 @@ def spec(name: str = "Stage A", key: str = "stage_a") -> ReportSpec:
         originals=(TextTable(name, ("", name), ((name, name),), name),),
         method=name,
         limits=(name,),
-        never_run=(name,),
+        not_run=(name,),
         command=name,
     )
 
@@ -206,7 +224,7 @@ def test_hostile_text_is_inert_in_every_output(tmp_path: Path, attack: str) -> N
     assert checked(text).tags.count("title") == 1
     assert f'<p class="question">{for_html(attack)}</p>' in text  # shown, not stripped
 
-    md = prose.markdown(results, described, {}, None)
+    md = documents.markdown(results, described, {}, None)
     for steering in STEERING:
         assert steering not in md
     running = [line for line in md.splitlines() if not line.startswith("    ")]  # the command is a block of code
@@ -214,17 +232,18 @@ def test_hostile_text_is_inert_in_every_output(tmp_path: Path, attack: str) -> N
     widths = [line.count("|") for line in running]
     assert all(widths[i - 1] == w == widths[i + 1] for i, w in enumerate(widths) if running[i].startswith("|-"))
 
-    tex = "".join(prose.latex(g) for g in prose.tables.all_grids(results, described, seeds=True))
+    tex = "".join(documents.latex(g) for g in documents.all_grids(results, described))
     assert "\\input" not in tex
     assert not re.search(r"(?<!\\)[$#%]", tex)
 
     path = tmp_path / "verdicts.csv"
-    completions, verdicts = judged((attack, "x"), attack)
-    assert sheet.write(path, verdicts, completions) == len(verdicts)
+    states = as_states(tmp_path, *judged((attack, "x"), attack), at={attack: attack})
+    count = verdicts_csv.write(path, states)
+    assert count == len(judged((attack, "x"), attack)[1])
     raw = path.read_bytes().decode("utf-8")
     with path.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.reader(stream))
-    assert len(rows) == len(raw.splitlines()) == 1 + len(verdicts)
+    assert len(rows) == len(raw.splitlines()) == 1 + count
     for cell in (c for row in rows for c in row):
         assert not cell.lstrip().startswith(("=", "+", "-", "@"))
         assert not any(s in cell for s in (*STEERING, "\t"))
@@ -233,15 +252,22 @@ def test_hostile_text_is_inert_in_every_output(tmp_path: Path, attack: str) -> N
 def test_the_page_answers_in_a_readers_order_and_says_what_the_verdict_rests_on() -> None:
     text = page.render(found(), spec(), page.About({"model": {"name": "org/model"}}), *judged())
     order = ("question", "verdict", "basis", 'id="figure"', 'id="hypotheses"', 'id="numbers"', 'id="tests"')
-    order += ('id="replies"', 'id="more"', 'id="originals"', 'id="limits"', 'id="never"', 'id="again"')
+    order += ('id="replies"', 'id="more"', 'id="originals"', 'id="limits"', 'id="not-run"', 'id="reproduce"')
     places = [text.index(f'class="{o}"' if "=" not in o else o) for o in order]
     assert places == sorted(places)
-    assert "It rests on 2 training seeds of org/model and 20 harmful prompts. Brackets are 95% intervals." in text
+    assert (
+        "Based on 2 training seeds of org/model and 2 harmful prompts. Brackets are 95% intervals; "
+        "the p-values that decide are Holm-adjusted." in text
+    )
+
+
+def macros() -> Any:
+    return rendering.environment().get_template("macros.html.j2").module
 
 
 def test_what_every_cell_of_a_column_rests_on_is_said_once() -> None:
     rows = tuple((Cell(name), Cell("0.5", "n=20"), Cell("0.4", under)) for name, under in (("a", "n=3"), ("b", "n=4")))
-    text = markup.grid(Grid("T", ("", "x ↑", "y"), rows, "", (False, True, True)))
+    text = macros().grid(Grid("T", ("", "x ↑", "y"), rows, "", (False, True, True)))
     assert text.count("n=20") == 1
     assert '<th scope="col" class="n">x\u00a0↑<span class="under">n=20</span></th>' in text
     assert '<td class="n">0.4<span class="under">n=4</span></td>' in text
@@ -250,58 +276,59 @@ def test_what_every_cell_of_a_column_rests_on_is_said_once() -> None:
 
 def test_differences_are_told_apart_by_role() -> None:
     one = found().comparisons[0]
-    roles = [one.model_copy(update={"role": r, "p_adjusted": a}) for r, a in (("primary", 0.02), ("exploratory", None))]
+    none = {"decision": None, "p_adjusted": None}
+    roles = [one.model_copy(update={"role": r, **c}) for r, c in (("primary", {}), ("exploratory", none))]
     text = page.render(found().model_copy(update={"comparisons": tuple(roles)}), spec(), None)
-    assert text.index("Primary: these decide") < text.index("Exploratory: nothing rests on these (1)")
+    assert text.index("Primary: these decide") < text.index("Exploratory: no hypothesis rests on these (1)")
     assert text.count("p adjusted</th>") == 1  # a column that would be empty is left out
     assert "-0.300 [-0.400, -0.200]" in text
 
 
-def test_time_and_memory_are_summed_then_told_by_step() -> None:
+def test_time_and_memory_are_summed_then_listed_by_step() -> None:
     steps = {f"sft-s{s}": {"name": "sft", "seed": s, "seconds": 60.0, "peak_rss_bytes": 2**31} for s in (13, 14)}
     steps["data"] = {"name": "data", "seconds": 0.01, "attempts": 2}
-    text = cost.html({"steps": steps}, {"platform": "Linux", "cpus": 2})
-    assert (
-        "3 steps, 2.0 min together, peak memory 2.0 GiB. 1 of them took more than one attempt. On Linux, 2 CPUs."
-        in text
+    found = timings.cost({"steps": steps}, {"platform": "Linux", "cpus": 2})
+    assert found is not None
+    assert found.summary == (
+        "3 steps, 2.0 min in total, peak memory 2.0 GiB. 1 of them took more than one attempt. On Linux, 2 CPUs."
     )
-    assert '<th scope="row">sft</th><td class="n">2</td><td class="n">2.0 min</td><td class="n">2.0 GiB</td>' in text
-    assert '<th scope="row">data</th><td class="n">1</td><td class="n">&lt;0.1 s</td><td class="n">n/a</td>' in text
-    assert cost.html({}, {}) == ""
+    rows = [[c.text for c in row] for row in found.by_step.rows]
+    assert rows == [["sft", "2", "2.0 min", "2.0 GiB"], ["data", "1", "<0.1 s", "n/a"]]
+    assert found.each is not None
+    assert timings.cost({}, {}) is None
 
 
 def test_the_command_names_what_is_not_the_presets(monkeypatch: pytest.MonkeyPatch) -> None:
     results, described = found("toy study"), spec()
-    assert again.command(results, described, {"judge": "rules"}) == "Stage A"  # not installed: the spec's own
+    assert reproduce.command(results, described, {"judge": "rules"}) == "Stage A"  # not installed: the spec's own
     bare = replace(described, command="")
-    assert again.command(results, bare, {}) == "toy study run --preset toy study --seeds 13,14"
-    monkeypatch.setattr(again, "_overrides", lambda *_: {"train.lr": 0.001, "judge": "a b", "x": None, "on": True})
+    assert reproduce.command(results, bare, {}) == "toy study run --preset toy study --seeds 13,14"
+    monkeypatch.setattr(reproduce, "_overrides", lambda *_: {"train.lr": 0.001, "judge": "a b", "x": None, "on": True})
     line = "toy study run --preset toy study --seeds 13,14 train.lr=0.001 'judge=a b' x=none on=true"
-    assert again.command(results, described, {"judge": "a b"}) == line
+    assert reproduce.command(results, described, {"judge": "a b"}) == line
 
 
 def test_replies_of_a_trajectory_are_those_of_its_end(tmp_path: Path) -> None:
-    results = run_folder(tmp_path)
-    early = tmp_path / "steps" / "answer-aa" / "1" / "completions.jsonl"
-    io.write_jsonl(early, [Completion("p0", "stage_a", "early", "Q", "harmful", seed=13)])
-    place = {"at": {"step": 1}, "completions": "steps/answer-aa/1/completions.jsonl"}
-    more = (*results.measurements, results.measurements[0].model_copy(update=place))
-    completions, _ = replies.find(tmp_path, results.model_copy(update={"measurements": more}))
+    run_folder(tmp_path)
+    early = [Completion("p0", "stage_a", "early", "Q", "harmful", seed=13)]
+    step = as_states(tmp_path, early, [Verdict("p0", "stage_a", "rules", "refusal", "harmful", seed=13)], {"step": 1})
+    completions, _ = replies.of_run([*step, *read_index(tmp_path)], 13)
     assert completions
     assert "early" not in {c.text for c in completions}
 
 
-def test_joint_page_is_inert_and_links_to_each_run(tmp_path: Path) -> None:
+def test_the_overview_is_inert_and_links_to_each_run(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "drift" / 'a"b'
     folder.mkdir(parents=True)
     (folder / "report.html").write_text("x")
-    runs = [joint.JointRun(folder, found(a), spec(a)) for a in (ATTACKS[0], "other")]
-    runs.append(joint.JointRun(tmp_path / "tiny", found("other"), spec("other")))
-    text = joint.render(runs, tmp_path / "runs" / "report.html")
+    runs = [overview.OverviewRun(folder, found(a), spec(a)) for a in (ATTACKS[0], "other")]
+    runs.append(overview.OverviewRun(tmp_path / "tiny", found("other"), spec("other")))
+    text = overview.render(runs, tmp_path / "runs" / "report.html")
     read = Reader(text)
     assert set(read.tags) <= ALLOWED
     assert "drift/a%22b/report.html" in text
     assert text.count("<section") == 2
+    assert "Summary of all studies" in text
     assert len(read.values("id")) == len(set(read.values("id")))
     assert "3 runs of 2 studies" in text
 
@@ -326,33 +353,44 @@ def test_a_missing_verdict_is_no_flip_and_many_prompts_are_cut_with_a_word() -> 
     gathered = replies.gather(completions, verdicts, spec(), limit=3)
     assert [g[0].prompt_id for g in gathered.prompts["benign"]] == ["p0", "p1", "p2"]
     assert gathered.left_out["benign"] == 1
-    assert "1 more prompts" in replies.html(gathered, spec())
+    section = rendering.environment().get_template("replies.html.j2").make_module().section
+    assert "1 more prompts" in section(gathered, spec())
 
 
 def test_marked_text_is_cut_around_the_evidence() -> None:
-    assert replies.marked("a<b>c", (1, 4)) == "a<mark>&lt;b&gt;</mark>c"
-    assert replies.marked("abc", (2, 9)) == "abc"
-    assert "(6000 characters more)" in replies.marked("x" * 10_000, None)
-    assert replies.marked("\ud800é", (1, 2)) == "\\ud800<mark>é</mark>"
+    assert replies.cut_around("a<b>c", (1, 4)) == ("a", "<b>", "c")
+    assert replies.cut_around("abc", (2, 9)) == ("abc", "", "")
+    assert "(6000 characters more)" in replies.cut_around("x" * 10_000, None)[0]
+    one = Completion("p0", "stage_a", "\ud800é", "Q", "benign")
+    text = page.render(
+        found(), spec(), None, [one], [Verdict("p0", "stage_a", "r", "refusal", "benign", evidence=(1, 2))]
+    )
+    assert "\\ud800<mark>é</mark>" in text
+
+
+def as_states(
+    folder: Path, completions: list[Completion], verdicts: list[Verdict], at: dict[str, Any] | None = None
+) -> list[StateFiles]:
+    """The states of these replies, written into a run folder."""
+    states = []
+    for n, (subject, seed) in enumerate(dict.fromkeys((c.subject, c.seed) for c in completions)):
+        name = f"{n}-{'-'.join(map(str, (at or {}).values() if at and 'step' in at else ()))}"
+        answered, judged = folder / "steps" / f"answer-{name}", folder / "steps" / f"judge-{name}" / "deeper"
+        io.write_jsonl(
+            answered / "completions.jsonl", [c for c in completions if (c.subject, c.seed) == (subject, seed)]
+        )
+        io.write_jsonl(judged / "verdicts.jsonl", [v for v in verdicts if (v.subject, v.seed) == (subject, seed)])
+        states.append(StateFiles(subject, seed, answered, judged, at or {}))
+    return states
 
 
 def run_folder(folder: Path) -> Results:
-    """A run folder as a study leaves it: replies in one step, verdicts in others that read it."""
-    completions, verdicts = judged()
-    answers = folder / "steps" / "answer-aa"
-    for name, judge, kept in (("judge-old", "gcg31", verdicts[:1]), ("judge-new", "rules", verdicts)):
-        io.write_jsonl(folder / "steps" / name / "verdicts.jsonl", kept)
-        facts = {"reads": {"answer-aa": "aa"}, "settings": {"judge": judge}}
-        io.write_json(folder / "steps" / name / "step.json", facts)
-    io.write_jsonl(answers / "completions.jsonl", completions)
-    io.write_json(answers / "step.json", {"reads": {}, "settings": {}})
+    """A run folder as a study leaves it, the index of its states among its files."""
+    write_index(folder, as_states(folder, *judged()))
     io.write_json(folder / "config.json", {"config": {"judge": "rules", "model": {"name": "organism"}}})
     io.write_json(folder / "env.json", {"cpu": "two cores"})
     io.write_json(folder / "timings.json", {"steps": {"sft-s13": {"name": "sft", "seed": 13, "seconds": 61.24}}})
-    place = {"completions": "steps/answer-aa/completions.jsonl"}
-    named = tuple(m.model_copy(update=place) for m in found().measurements)
-    outside = named[0].model_copy(update={"completions": "../../etc/passwd"})
-    return found().model_copy(update={"measurements": (*named, outside)})
+    return found()
 
 
 def test_a_run_folder_gets_all_its_outputs_twice_the_same(tmp_path: Path) -> None:
@@ -363,15 +401,91 @@ def test_a_run_folder_gets_all_its_outputs_twice_the_same(tmp_path: Path) -> Non
     page.write(tmp_path, results, spec())
     assert first == [(tmp_path / n).read_bytes() for n in names]
     text = first[0].decode()
-    for shown in ("61.2 s", "two cores", "The model is the embedded organism", "Sure.", "Stage A"):
+    for shown in ("61.2 s", "two cores", "The model is the embedded model", "Sure.", "Stage A"):
         assert shown in text
-    assert len(first[3].splitlines()) == 1 + 12  # the verdicts of the judge that the settings name
+    assert len(first[3].splitlines()) == 1 + 12  # two judges' verdicts on two replies of three states
     assert "![Stage A](figures/states.png)" in first[1].decode()
+
+
+def test_every_judged_reply_of_a_run_shows_its_verdict_by_every_judge(tmp_path: Path) -> None:
+    labels: tuple[Any, ...] = ("refusal", "partial", "compliance", "incoherent")
+    states = []
+    for subject in ("baseline", "stage_a"):
+        named = {"subject": f"in the files of {subject}", "kind": "harmful"}  # the index names the state
+        completions = [Completion(f"p{i}", text=f"reply {i}", prompt=f"Q{i}", **named) for i in range(4)]
+        completions.append(Completion("p9", text="", prompt="Q9", failure="content filter", **named))
+        verdicts = [Verdict(f"p{i}", judge="rules", label=labels[i], **named) for i in range(4)]
+        verdicts += [Verdict(f"p{i}", judge="endpoint", label=labels[3 - i], **named) for i in range(4)]
+        verdicts += [Verdict("p9", judge=j, label=None, rule="content filter", **named) for j in ("rules", "endpoint")]
+        (one,) = as_states(tmp_path / subject, completions, verdicts)
+        states.append(StateFiles(subject, 13, one.answered, one.judged))
+    write_index(tmp_path, states)
+    page.write(tmp_path, found(), spec())
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    checked(text)
+    shown = re.findall(r'badge l-(\w+)">\w+</span> · endpoint: (\w+)</summary><div class="text">reply (\d)<', text)
+    assert sorted(shown) == sorted([(labels[i], labels[3 - i], str(i)) for i in range(4)] * 2)
+    assert text.count("no reply: content filter") == 2
+    assert "missing (0)</label>" in text
+    assert "no reply (1)</label>" in text
+    assert "5 harmful prompts." in text
+    assert len((tmp_path / "verdicts.csv").read_text().splitlines()) == 1 + 2 * 2 * 5
+
+
+def test_several_replies_a_prompt_are_counted_as_replies() -> None:
+    completions = [
+        Completion(f"p{i}", "stage_a", "x", f"Q{i}", "harmful", candidate=k) for i in range(10) for k in (0, 1)
+    ]
+    text = page.render(found(), spec(), None, completions, drawn={})
+    assert "Based on 2 training seeds and 20 replies to 10 harmful prompts. " in text
+    assert "n = replies unless stated" in text  # the figures count 20
+    other = found().comparisons[0].model_copy(update={"n_prompts": 10})
+    unknown = found().model_copy(update={"comparisons": (other,)})
+    assert "and 20 replies to harmful prompts." in summary.basis(unknown, {}, summary.asked(unknown, spec()))
+    assert "and 20 harmful prompts." in summary.basis(found(), {}, summary.asked(found(), spec()))
+
+
+def test_the_condition_stands_under_the_headline_and_verdicts_in_their_own_words() -> None:
+    words = ("supported", "contradicted", "inconclusive", "not tested")
+    claims = tuple(Hypothesis(name=f"H{i}", claim="c", rule="r", verdict=w, because="b") for i, w in enumerate(words))
+    results = found().model_copy(update={"hypotheses": claims, "condition": "benign data framed like attacks"})
+    text = page.render(results, spec(), drawn={})
+    looks = re.findall(r'<span class="badge (\w+)">H\d ([\w ]+)</span>', text)
+    assert looks == list(zip(("good", "bad", "neutral", "neutral"), words, strict=True))
+    assert '</p>\n<p class="condition">Condition: benign data framed like attacks</p>' in text
+    assert "H0 supported; H1 contradicted; H2 inconclusive; H3 not tested." in text
+    assert "Condition: benign data framed like attacks" in documents.markdown(results, spec())
+
+
+def test_the_overview_is_never_written_over_a_runs_own_page(tmp_path: Path) -> None:
+    runs = [overview.OverviewRun(tmp_path / "drift" / "tiny", found(), spec())]
+    io.write_text(tmp_path / "drift" / "tiny" / "report.html", "its own")
+    assert overview.write(tmp_path, runs) == tmp_path / "report.html"
+    for name in ("results.json", "config.json"):
+        io.write_json(tmp_path / "drift" / "tiny" / name, {})
+        with pytest.raises(UserError, match=r"`Stage A report .*tiny` .* `alignment-core report .*drift`"):
+            overview.write(tmp_path / "drift" / "tiny", runs)
+        (tmp_path / "drift" / "tiny" / name).unlink()
+    assert (tmp_path / "drift" / "tiny" / "report.html").read_text() == "its own"
+
+
+def test_limits_say_which_replies_a_server_made(tmp_path: Path) -> None:
+    states = as_states(tmp_path, *judged())
+    config = {"generate": {"max_new_tokens": 8, "endpoint": "http://localhost:1"}}
+    assert served.limits(states, spec(), {}) == ()
+    about = {"route": "chat", "first_token_nats_apart": 0.012}
+    io.write_json(states[0].answered / "completions.served.json", about)
+    limits = served.limits(states, spec(), config)
+    assert len(limits) == 4
+    assert "at most 0.012 nats" in limits[1]
+    assert limits[2].endswith("for Baseline.")
+    assert limits[3].startswith("The replies of Stage A were made here")
 
 
 def test_a_record_without_its_steps_has_no_replies(tmp_path: Path) -> None:
     results = run_folder(tmp_path)
     shutil.rmtree(tmp_path / "steps")
+    (tmp_path / "states.json").unlink()
     page.write(tmp_path, results, spec())
     text = (tmp_path / "report.html").read_text()
     assert "Sure." not in text
@@ -387,12 +501,13 @@ def test_a_methods_paragraph_says_what_the_settings_say() -> None:
         '"dpo": {"lr": 5e-7, "batch_size": 1, "max_steps": 30, "beta": 0.1},'
         '"generate": {"max_new_tokens": 128, "temperature": 0}, "judge": "rules,gcg31"}'
     )
-    assert prose.methods(found(), spec("Four states."), config) == (
-        "Four states. The model is org/m at revision abc, held in 4-bit NormalFloat; LoRA of rank 16, alpha 32. "
+    assert methods.paragraph(found(), spec("Four states."), config) == (
+        "Four states. The model is org/m at revision abc, loaded in 4-bit NormalFloat; LoRA of rank 16, alpha 32. "
         "Stage a: 2 epochs, batches of 32, peak learning rate 0.0001 (cosine). "
         "Stage dpo: 30 steps, batches of 1, peak learning rate 5e-07 (constant), beta 0.1. "
         "Replies are greedy, at most 128 tokens. Verdicts are by rules,gcg31. Training seeds: 13, 14. "
-        "Intervals are 95%: wilson. Differences are paired by prompt: Stage A (Stage A)."
+        "Intervals are 95%: wilson. Differences are paired by prompt: Stage A (Stage A). "
+        "Primary tests are adjusted by Holm within the family Stage A."
     )
 
 

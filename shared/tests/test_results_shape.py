@@ -16,6 +16,7 @@ EXAMPLE = {
     "study": "drift-dpo",
     "preset": "tiny",
     "seeds": [13, 14, 15, 16, 17],
+    "condition": "",
     "versions": {},
     "hypotheses_sha256": "…",
     "measurements": [
@@ -23,6 +24,7 @@ EXAMPLE = {
             "metric": "harmful_refusal_rate",
             "subject": "stage_a",
             "seed": 13,
+            "base": None,
             "at": {"step": None, "category": None},
             "value": 0.30,
             "low": 0.24,
@@ -40,23 +42,28 @@ EXAMPLE = {
             "a": "baseline",
             "b": "stage_a",
             "seed": None,
+            "base": None,
             "at": {},
             "role": "primary",
-            "family": "drift",
             "difference": -0.31,
             "low": -0.42,
             "high": -0.20,
-            "p": 0.0014,
-            "p_adjusted": 0.0028,
             "method": "crossed",
+            "p": 0.0014,
+            "test": "two-sided t, crossed",
             "estimand": "over runs",
             "n_prompts": 200,
             "n_clusters": 200,
             "n_seeds": 5,
             "df": 4.0,
             "effect": None,
-            "margin": None,
             "detectable": 0.05,
+            "decision": "H1",
+            "decision_test": "two-sided t, crossed",
+            "decision_p": 0.0014,
+            "p_adjusted": 0.0028,
+            "family": "drift",
+            "margin": None,
         }
     ],
     "agreements": [{"a": "rules", "b": "endpoint", "kappa": 0.9, "low": 0.85, "high": 0.95, "n": 200}],
@@ -90,6 +97,7 @@ class FakePaired:
     effect: float
     detectable: float
     level: float = 0.95
+    test: str | None = None
 
 
 def test_the_example_round_trips_with_every_key(tmp_path: Path) -> None:

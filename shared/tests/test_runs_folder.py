@@ -351,7 +351,7 @@ def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.Monke
     worked: list[tuple[int, str]] = []
     ranks = threading.local()
     monkeypatch.setattr(runs, "is_main_process", lambda: ranks.rank == 0)
-    monkeypatch.setattr(runs, "processes", lambda: 2)
+    monkeypatch.setattr(runs, "world_size", lambda: 2)
     steps: dict[int, list[Step]] = {}
 
     def rank(number: int) -> None:
@@ -384,7 +384,7 @@ def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.Monke
     assert (steps[1][1] / "out.txt").read_text() == "y"
 
 
-def test_several_processes_without_a_team_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_without_a_process_group_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RuntimeError, match="no process group"):
         open_run(tmp_path / "r").__enter__()

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from alignment_core.evaluation.compare import Side, compare
+from alignment_core.evaluation.align import Options, Side
+from alignment_core.evaluation.compare import compare, compare_kinds
 from alignment_core.stats.paired import one_run, over_runs
 
 PROMPTS = [f"p{i:02}" for i in range(30)]
@@ -32,7 +33,7 @@ def test_one_run_each():
     spelled = one_run(matrix(a, [None])[:, 0], matrix(b, [13])[:, 0])
     assert (found.result.low, found.result.p) == (spelled.low, spelled.p)
     assert found.level_a.value == pytest.approx(matrix(a, [None]).mean())
-    assert "not of the recipes" in found.notes[0]
+    assert "not the recipes" in found.notes[0]
 
 
 def test_row_order_does_not_matter_and_swapping_flips_the_sign():
@@ -50,7 +51,7 @@ def test_row_order_does_not_matter_and_swapping_flips_the_sign():
 
 def test_a_model_without_seeds_is_held_fixed():
     rng = np.random.default_rng(2)
-    found = compare(side("base", [None], 0.7, rng, seed=None), side("tuned", [1, 2, 3], 0.3, rng), margin=0.05)
+    found = compare(side("base", [None], 0.7, rng, seed=None), side("tuned", [1, 2, 3], 0.3, rng), how=Options(0.05))
     assert (found.pairing, found.result.estimand) == ("a held fixed", "over runs of b, a held fixed")
     assert "base has no seeds" in found.notes[0]
     assert found.equivalence is not None
@@ -71,8 +72,8 @@ def test_partly_shared_seeds_need_a_word():
     a, b = side("a", [1, 2, 3], 0.7, rng), side("b", [2, 3, 4], 0.3, rng)
     with pytest.raises(ValueError, match="a has seeds 1, 2, 3, b has 2, 3, 4, 2 in common"):
         compare(a, b)
-    assert compare(a, b, seeds="shared").result.n_seeds == 2
-    assert compare(a, b, seeds="unpaired").pairing == "unpaired seeds"
+    assert compare(a, b, how=Options(seeds="shared")).result.n_seeds == 2
+    assert compare(a, b, how=Options(seeds="unpaired")).pairing == "unpaired seeds"
 
 
 def test_different_prompts_are_refused_or_cut():
@@ -82,7 +83,7 @@ def test_different_prompts_are_refused_or_cut():
     counts = "20 prompts in both, 10 only in a, 1 only in b"
     with pytest.raises(ValueError, match=counts):
         compare(a, b)
-    found = compare(a, b, prompts="shared")
+    found = compare(a, b, how=Options(prompts="shared"))
     assert found.result.n_prompts == 20
     assert counts in found.notes[0]
     with pytest.raises(ValueError, match="no prompt is in both"):
@@ -94,7 +95,7 @@ def test_repeated_rows_are_refused_or_averaged():
     b = Side("b", ["p", "q"], [0, 0])
     with pytest.raises(ValueError, match="a: 2 rows for prompt 'p'"):
         compare(a, b)
-    assert compare(a, b, repeats="average").result.difference == pytest.approx(-0.75)
+    assert compare(a, b, how=Options(repeats="average")).result.difference == pytest.approx(-0.75)
 
 
 def test_missing_values_and_absent_rows_are_missing():
@@ -122,7 +123,7 @@ def test_clusters_are_carried_and_conflicts_refused():
 
 def test_scores_get_a_mean_difference():
     a, b = Side("a", PROMPTS, [3] * 30), Side("b", PROMPTS, [3, 4, 5] * 10)
-    found = compare(a, b, value_range=(1, 5))
+    found = compare(a, b, how=Options(value_range=(1, 5)))
     assert (found.result.difference, found.result.effect) == (pytest.approx(1.0), pytest.approx(5 / 6))
     assert found.level_b.method == "t"
 
@@ -140,3 +141,48 @@ def test_scores_get_a_mean_difference():
 def test_bad_rows_are_named(make, reason):
     with pytest.raises(ValueError, match=reason):
         make()
+
+
+def test_kinds_are_compared_by_themselves_and_never_pooled():
+    prompts = [f"{kind}{i}" for kind in ("harmful", "benign") for i in range(100)]
+    kinds = ["harmful"] * 100 + ["benign"] * 100
+    a = Side("a", prompts, [i < 90 for i in range(100)] + [i < 5 for i in range(100)], kind=kinds)
+    b = Side("b", prompts, [i < 60 for i in range(100)] + [i < 35 for i in range(100)])  # the kinds are a's
+    found = compare_kinds(a, b, str)
+    assert {k: round(one.result.difference, 12) for k, one in found.items()} == {"harmful": -0.3, "benign": 0.3}
+    pooled = compare_kinds(Side("a", prompts, a.value), b, str)
+    assert list(pooled) == ["None"]
+    assert pooled["None"].result.difference == pytest.approx(0)
+
+
+def test_a_prompt_of_two_kinds_and_one_of_none_are_named():
+    a, b = Side("a", ["p", "q"], [1, 0], kind=["harmful", None]), Side("b", ["p", "q"], [1, 0], kind=["benign", None])
+    with pytest.raises(ValueError, match="b: prompt 'p' is benign, elsewhere harmful"):
+        compare_kinds(a, b, str)
+    with pytest.raises(ValueError, match="1 prompts have no kind, for example 'q'; pass --kind"):
+        compare_kinds(a, Side("b", ["p", "q"], [1, 0]), str)
+
+
+def test_a_kind_without_values_on_one_side_has_its_reason_beside_the_others():
+    kinds = ["harmful", "harmful", "benign", "benign"]
+    a = Side("a", ["p", "q", "r", "s"], [1, 0, 1, 1], kind=kinds)
+    b = Side("b", ["p", "q", "r", "s"], [1, 0, None, None], kind=kinds)
+    found = compare_kinds(a, b, str)
+    assert found["harmful"].result.difference == 0
+    assert found["benign"] == "every value of b is missing: nothing to compare"
+
+
+def test_an_interval_of_width_zero_supports_no_margin():
+    halves = [0.5, *[1.0] * 7]
+    found = compare(Side("a", PROMPTS[:8], halves), Side("b", PROMPTS[:8], halves), how=Options(0.1))
+    assert found.result.width == 0
+    assert not found.equivalence.equivalent
+    assert not found.noninferiority.noninferior
+    assert found.equivalence.because == "width zero: supports nothing"
+
+
+def test_the_metric_says_which_way_is_worse():
+    refused = [i < 10 for i in range(30)], [i < 25 for i in range(30)]
+    a, b = Side("a", PROMPTS, refused[0]), Side("b", PROMPTS, refused[1])
+    assert compare(a, b, "harmful_refusal_rate", "harmful", Options(0.05)).noninferiority.noninferior
+    assert not compare(a, b, "false_refusal_rate", "benign", Options(0.05)).noninferiority.noninferior

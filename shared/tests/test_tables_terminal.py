@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from alignment_core.evaluation import results as R
-from alignment_core.report import tables
-from alignment_core.report.spec import MetricSpec, ReportSpec, SubjectSpec, TableSpec, generic
+from alignment_core.evaluation.metrics import Metric
+from alignment_core.report import differences, summary, tables, terminal
+from alignment_core.report.spec import ReportSpec, SubjectSpec, TableSpec, generic
 from alignment_core.text import for_csv, for_html, for_latex, for_markdown, number, p_value, visible
 
 HOSTILE = (
@@ -37,7 +38,7 @@ def sample(**changes: object) -> R.Results:
             measured("dpo", None, None, None, n=0),
         ),
         comparisons=(
-            compared("stage_a", "dpo", 0.01, -0.03, 0.05, 0.61, n_seeds=2, detectable=0.058),
+            compared("stage_a", "dpo", 0.01, -0.03, 0.05, 0.61, test="mcnemar", n_seeds=2, detectable=0.058),
             compared(
                 "baseline",
                 "stage_a",
@@ -45,6 +46,10 @@ def sample(**changes: object) -> R.Results:
                 -0.42,
                 -0.28,
                 0.00004,
+                test="crossed t",
+                decision="H1",
+                decision_test="t, two-sided",
+                decision_p=0.001,
                 p_adjusted=0.002,
                 n_seeds=2,
                 n_clusters=100,
@@ -54,7 +59,7 @@ def sample(**changes: object) -> R.Results:
         ),
         hypotheses=(
             R.Hypothesis(name="H1", claim="A falls.", rule="r", verdict="supported", because="-0.35 [-0.42, -0.28]."),
-            R.Hypothesis(name="H4", claim="Null is even.", rule="r", verdict="undecided", because="n cannot decide."),
+            R.Hypothesis(name="H4", claim="Null is even.", rule="r", verdict="not tested", because="No null."),
         ),
     ).model_copy(update=changes)
 
@@ -63,7 +68,7 @@ SPEC = ReportSpec(
     title="Drift",
     question="Do refusals fall?",
     subjects=(SubjectSpec("baseline", "Baseline"), SubjectSpec("stage_a", "Stage A"), SubjectSpec("dpo", "DPO")),
-    metrics=(MetricSpec("harmful_refusal_rate", "harmful refusal", "high", "harmful"),),
+    metrics=(Metric("harmful_refusal_rate", "harmful refusal", "harmful", "high"),),
     tables=(TableSpec("Four states"),),
 )
 
@@ -85,49 +90,72 @@ Four states
 
 Differences
 
- difference                   paired interval       p   p adjusted                            n   reading
- ────────────────────────────────────────────────────────────────────────────────────────────────────────────
- Stage A − Baseline   -0.350 [-0.420, -0.280]   <.001        0.002       n=200, 100 clusters, 2   primary
- harmful refusal           crossed, over runs                                             seeds   significant
+ difference                paired interval           p   decision       p adjusted   n                      reading
+ ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+ Stage A − Baseline        -0.350 [-0.420,       <.001   H1: p 0.001         0.002   n=200, 100 clusters,   primary
+ harmful refusal                   -0.280]   crossed t   t, two-sided                2 seeds                significant
+                                   crossed                                           inference: over runs
 
-p adjusted: Holm over the primary tests named before the run; everything else is exploratory. Exploratory
-differences in the report: 1.
+p adjusted: Holm over the primary tests named before the run; everything else is exploratory. Exploratory differences in
+the report: 1.
 
-H1 shown: A falls. -0.35 [-0.42, -0.28].
-H4 not shown: Null is even. n cannot decide.
-Warning: harmful refusal: missing differs between states, 0 of Baseline and 10 of Stage A
-Of 2 hypotheses written before the run: H1 shown; H4 not shown.
+H1 supported: A falls. -0.35 [-0.42, -0.28].
+H4 not tested: Null is even. No null.
+Warning: harmful refusal: missing verdicts differ between states, 0 of Baseline and 10 of Stage A
+Of 2 hypotheses written before the run: H1 supported; H4 not tested.
+Condition: framed like attacks
 """
 
 
 def test_the_table_reads_as_written() -> None:
-    assert tables.terminal_text(sample(), SPEC, width=110) == GOLDEN
+    assert terminal.text(sample(condition="framed like attacks"), SPEC, width=120) == GOLDEN
 
 
 def test_primaries_come_first_and_no_difference_says_what_n_could_show() -> None:
-    grid = tables.comparisons(sample(), SPEC)
+    grid = differences.table(sample(), SPEC)
     assert [row[0].text for row in grid.rows] == ["Stage A − Baseline", "DPO − Stage A"]
-    assert grid.rows[0][5].under == "significant"
-    assert grid.rows[1][5].under == "not significant; smallest difference this n could show: 0.058"
+    assert grid.rows[0][-1].under == "significant"
+    assert grid.rows[1][-1].under == "not significant; minimum detectable difference (80% power): 0.058"
+
+
+def test_a_p_has_its_tests_name_and_a_decision_has_another() -> None:
+    primary, rest = differences.table(sample(), SPEC).rows
+    assert [c.line for c in primary[2:5]] == ["<.001 crossed t", "H1: p 0.001 t, two-sided", "0.002"]
+    assert [c.line for c in rest[2:5]] == ["0.610 mcnemar", "none", "n/a"]
+    margin = sample().comparisons[1].model_copy(update={"margin": 0.05, "decision_test": "TOST"})
+    (row,) = differences.table(sample(comparisons=(margin,)), SPEC).rows
+    assert (row[3].under, row[-1].under) == ("TOST", "against margin 0.05: significant")
+    # Without a decision there is no column for one.
+    assert "decision" not in differences.table(sample(comparisons=sample().comparisons[:1]), SPEC).columns
+
+
+def test_an_interval_of_width_zero_supports_nothing() -> None:
+    flat = compared("a", "b", 0.0, 0.0, 0.0, 0.0, decision="H1", p_adjusted=0.0, margin=0.05)
+    assert differences.reading(flat) == "width zero: supports nothing"
+    cell = tables.cell(measured("dpo", 0.5, 0.5, 0.5), SPEC.metrics[0])
+    assert cell.under == "n=200 (0 missing), width zero: supports nothing"
+    assert "width" not in tables.cell(measured("dpo", 0.5, None, None), SPEC.metrics[0]).under
 
 
 def test_with_a_margin_the_test_is_against_the_margin() -> None:
-    null = compared("a", "b", 0.0, -0.02, 0.02, 0.03, p_adjusted=0.03, margin=0.05, detectable=0.03)
-    assert tables.reading(null) == "margin 0.05: shown"
+    decided = {"decision": "H4", "decision_p": 0.01, "margin": 0.05, "detectable": 0.03}
+    null = compared("a", "b", 0.0, -0.02, 0.02, 0.03, p_adjusted=0.03, **decided)
+    assert differences.reading(null) == "against margin 0.05: significant"
+    left = "minimum detectable difference (80% power): 0.03"
     wide = null.model_copy(update={"p_adjusted": 0.2})
-    assert tables.reading(wide) == "margin 0.05: not shown; smallest difference this n could show: 0.03"
+    assert differences.reading(wide) == f"against margin 0.05: not significant; {left}"
     # Neither the interval nor the p of no difference decides about a margin.
     alone = null.model_copy(update={"p_adjusted": None, "low": 0.01})
-    assert tables.reading(alone) == "margin 0.05: see its hypothesis; smallest difference this n could show: 0.03"
+    assert differences.reading(alone) == f"against margin 0.05: see its hypothesis; {left}"
 
 
 def test_the_terminal_counts_the_exploratory_differences_and_the_report_shows_them() -> None:
-    text = tables.terminal_text(sample(), SPEC)
+    text = terminal.text(sample(), SPEC)
     assert "Exploratory differences in the report: 1." in text.replace("\n", " ")
     assert "DPO − Stage A" not in text
-    assert len(tables.comparisons(sample(), SPEC).rows) == 2
+    assert len(differences.table(sample(), SPEC).rows) == 2
     none = sample(comparisons=sample().comparisons[:1])
-    assert "DPO − Stage A" in tables.terminal_text(none, SPEC)
+    assert "DPO − Stage A" in terminal.text(none, SPEC)
 
 
 def test_other_judges_and_other_estimates_stand_apart_from_the_headline() -> None:
@@ -139,7 +167,7 @@ def test_other_judges_and_other_estimates_stand_apart_from_the_headline() -> Non
         )
     )
     (judge,) = tables.other_judges(results, SPEC)
-    assert (judge.title, judge.rows[0][1].text) == ("The same replies by gcg31", "0.40 [0.30, 0.50]")
+    assert (judge.title, judge.rows[0][1].text) == ("The same replies, judged by gcg31", "0.40 [0.30, 0.50]")
     other = tables.corrected(results, SPEC)
     assert other is not None
     assert [c.line for c in other.rows[0]] == [
@@ -156,11 +184,11 @@ def test_metrics_of_one_kind_warn_once() -> None:
         title="t",
         question="",
         subjects=SPEC.subjects,
-        metrics=(*SPEC.metrics, MetricSpec("harmful_compliance_share", "harmful compliance", None, "harmful")),
+        metrics=(*SPEC.metrics, Metric("harmful_compliance_share", "harmful compliance", "harmful")),
     )
     some = [measured(s, 0.5, 0.4, 0.6, n=90, missing=m) for s, m in (("baseline", 10), ("dpo", 0))]
     both = (*some, *(m.model_copy(update={"metric": "harmful_compliance_share"}) for m in some))
-    assert len(tables.warnings(sample(measurements=both), two)) == 2
+    assert len(summary.warnings(sample(measurements=both), two)) == 2
 
 
 def test_single_seeds_stand_in_a_table_of_their_own() -> None:
@@ -174,26 +202,28 @@ def test_single_seeds_stand_in_a_table_of_their_own() -> None:
 
 def test_missing_verdicts_are_warned_of_at_five_in_a_hundred() -> None:
     # 10 of 200 is exactly 5%: no warning of size, but states differ; 11 of 200 is above.
-    at = tables.warnings(sample(), SPEC)
-    assert at == ["harmful refusal: missing differs between states, 0 of Baseline and 10 of Stage A"]
+    at = summary.warnings(sample(), SPEC)
+    assert at == ["harmful refusal: missing verdicts differ between states, 0 of Baseline and 10 of Stage A"]
     more = sample(measurements=(measured("stage_a", 2 / 3, 0.5, 0.8, n=90, missing=10),))
     # k = 60 of 90: [60/100, 70/100], complete cases .667
-    assert tables.warnings(more, SPEC) == [
-        "10% missing in harmful refusal of Stage A: between 0.60 and 0.70 with every one either way"
+    assert summary.warnings(more, SPEC) == [
+        "10% missing in harmful refusal of Stage A: between 0.60 and 0.70, whatever they would be"
     ]
 
 
 def test_one_seed_is_about_these_checkpoints() -> None:
-    assert "these checkpoints" in tables.warnings(sample(seeds=(13,)), SPEC)[-1]
+    assert "these checkpoints" in summary.warnings(sample(seeds=(13,)), SPEC)[-1]
 
 
 def test_hostile_names_are_shown_not_obeyed() -> None:
     results = sample(
         study=HOSTILE,
         measurements=(measured(HOSTILE, 0.5, 0.4, 0.6),),
-        hypotheses=(R.Hypothesis(name=HOSTILE, claim=HOSTILE, rule="", verdict="rejected", because="[red]x[/red]"),),
+        hypotheses=(
+            R.Hypothesis(name=HOSTILE, claim=HOSTILE, rule="", verdict="contradicted", because="[red]x[/red]"),
+        ),
     )
-    text = tables.terminal_text(results, generic(results), width=400)
+    text = terminal.text(results, generic(results), width=400)
     for steering in ("\x1b", "\x07", "\u202e", "\u2069", "\x00", "\ud800", "\x9b"):
         assert steering not in text
     assert "\\x1b[31mred" in text

@@ -25,11 +25,12 @@ from rich.console import Console
 
 from alignment_core import io
 from alignment_core.evaluation import results
+from alignment_core.evaluation.metrics import Metric
 from alignment_core.evaluation.results import Agreement, Comparison, Hypothesis, Measurement, Results
+from alignment_core.evaluation.state import StateFiles, write_index
 from alignment_core.records import Completion, Verdict
-from alignment_core.report import overview as joint
-from alignment_core.report import page, tables
-from alignment_core.report.spec import FigureSpec, MetricSpec, ReportSpec, SubjectSpec, TableSpec, TextTable
+from alignment_core.report import overview, page, terminal
+from alignment_core.report.spec import FigureSpec, ReportSpec, SubjectSpec, TableSpec, TextTable
 
 ROOT = Path(__file__).resolve().parents[2]
 Outputs = dict[str, str]
@@ -60,11 +61,11 @@ def spec(t: str) -> ReportSpec:
     return ReportSpec(
         title=t, question=t,
         subjects=(SubjectSpec("baseline", "Baseline", about=t), SubjectSpec(f"s {t}", t, about=t)),
-        metrics=(MetricSpec("harmful_refusal_rate", t, "high", "harmful", about=t),),
+        metrics=(Metric("harmful_refusal_rate", t, "harmful", "high", about=t),),
         tables=(TableSpec(t, note=t),),
         figures=(FigureSpec("states", "states", t, caption=t), FigureSpec("categories", "categories", t, caption=t)),
         originals=(TextTable(t, ("", t), ((t, t),), t),),
-        method=t, limits=(t,), never_run=(t,), command=t,
+        method=t, limits=(t,), not_run=(t,), command=t,
     )  # fmt: skip
 
 
@@ -78,6 +79,17 @@ def judged(t: str) -> tuple[list[Completion], list[Verdict]]:
         verdicts.append(Verdict(t, subject, "rules", label, rule=f"u{t}", evidence=(0, 1), **given))  # type: ignore[arg-type]
         verdicts.append(Verdict(t, subject, f"j{t}", None, rule=f"u{t}", **given))  # type: ignore[arg-type]
     return completions, verdicts
+
+
+def _states(run: Path, completions: list[Completion], verdicts: list[Verdict]) -> list[StateFiles]:
+    """One state a completion, its files in the run folder."""
+    states = []
+    for n, c in enumerate(completions):
+        folder = run / "steps" / f"answer-{n}"
+        io.write_jsonl(folder / "completions.jsonl", [c])
+        io.write_jsonl(folder / "verdicts.jsonl", [v for v in verdicts if v.subject == c.subject])
+        states.append(StateFiles(c.subject, c.seed, folder, folder))
+    return states
 
 
 def run_folder(folder: Path, t: str) -> None:
@@ -96,13 +108,14 @@ def make(t: str, folder: Path, figures: bool) -> Outputs:
     run_folder(run, t)
     shown = spec(t) if figures else _without_figures(spec(t))
     completions, verdicts = judged(t)
-    page.write(run, found(t), shown, completions, verdicts)
+    write_index(run, _states(run, completions, verdicts))
+    page.write(run, found(t), shown)
     results.write(run / "results.json", found(t))
     out = {name: (run / name).read_text("utf-8") for name in ("report.html", "report.md", "tables.tex", "verdicts.csv")}
     named = _named(folder, t)
     (named / "report.html").write_text("x")
-    out["joint.html"] = joint.render([joint.JointRun(named, found(t), shown)], folder / "report.html")
-    out["terminal"] = _terminal(lambda c: c.print(tables.terminal(found(t), shown)))
+    out["overview.html"] = overview.render([overview.OverviewRun(named, found(t), shown)], folder / "report.html")
+    out["terminal"] = _terminal(lambda c: c.print(terminal.render(found(t), shown)))
     out["labels"] = _labels(t, completions, verdicts)
     out["log"], out["log.txt"] = _logged(t, folder)
     out["command"] = _said(t, folder, run)
@@ -170,7 +183,7 @@ def _logged(t: str, folder: Path) -> tuple[str, str]:
 def _said(t: str, folder: Path, run: Path) -> str:
     """What commands print: an error, a comparison, a report's place."""
     from alignment_core.cli import main
-    from alignment_core.cli.launch import guarded
+    from alignment_core.cli.guard import guarded
     from alignment_core.errors import UserError
 
     def fail() -> None:
@@ -342,7 +355,7 @@ def _front(text: str) -> list[str]:
 
 
 SHAPES: dict[str, Callable[[str], list[str]]] = {
-    "report.html": _elements, "joint.html": _elements, "report.md": _blocks, "tables.tex": _commands,
+    "report.html": _elements, "overview.html": _elements, "report.md": _blocks, "tables.tex": _commands,
     "verdicts.csv": _cells, "card.md": _front,
 }  # fmt: skip
 
@@ -373,7 +386,7 @@ def check(made: Outputs, plain: Outputs) -> list[str]:
 
 def of_studies(t: str, folder: Path) -> Outputs:
     """The four studies' own reports of their records, with the text in place of every category, judge and word."""
-    from alignment_core.cli.launch import installed, report_spec
+    from alignment_core.cli.study import installed, report_spec
 
     out: Outputs = {}
     for path in sorted(ROOT.glob("studies/*/results/*/results.json")):
@@ -382,10 +395,10 @@ def of_studies(t: str, folder: Path) -> Outputs:
         shown = report_spec(installed(record.study), told)
         place = folder / record.study
         place.mkdir(parents=True)
-        page.write(place, told, shown, (), ())
+        page.write(place, told, shown)
         for name in ("report.html", "report.md", "tables.tex"):
             out[f"{record.study}/{name}"] = (place / name).read_text("utf-8")
-        drawn = tables.terminal(told, shown)
+        drawn = terminal.render(told, shown)
         out[f"{record.study}/terminal"] = _terminal(lambda console, drawn=drawn: console.print(drawn))
     return out
 

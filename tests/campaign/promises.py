@@ -47,7 +47,9 @@ PROMISES = (
     Promise(
         "A missing verdict is never counted as a verdict, and where all are missing there is no rate",
         (f"{CORE}test_evaluate_rates.py", f"{CORE}test_judges_answers.py::test_any_answer_is_parsed_or_missing",
-         f"{CORE}test_judges_answers.py::test_an_http_failure_is_missing_and_never_a_verdict",
+         f"{CORE}test_judges_answers.py::test_what_a_server_refuses_for_good_is_missing_and_not_asked_again",
+         f"{CORE}test_judges_answers.py::test_a_key_rejected_midway_leaves_the_judge_open_until_it_is_mended",
+         f"{CORE}test_judges_answers.py::test_a_completion_without_a_reply_is_shown_to_no_judge",
          f"{CORE}test_stats_intervals.py::test_rate_leaves_missing_out_and_counts_them",
          f"{CORE}test_main_compare.py::test_nothing_but_missing_verdicts_is_no_rate",
          f"{DRIFT}test_drift_analysis.py::test_missing_verdicts_are_counted_and_never_a_verdict",
@@ -97,6 +99,8 @@ PROMISES = (
     Promise(
         "Keys and tokens stand in no file, message, log or step's key",
         (f"{CORE}test_endpoint_faults.py::test_the_key_is_read_from_the_environment_and_shown_nowhere",
+         f"{CORE}test_endpoint_faults.py::test_a_server_that_repeats_the_key_puts_it_nowhere",
+         f"{CORE}test_endpoint_faults.py::test_an_address_is_plain_or_one_line_says_why_not",
          f"{CORE}test_runs_folder.py::test_config_env_and_log_are_written_and_hold_no_secret",
          f"{CORE}test_doctor_checks.py::test_a_token_is_never_shown",
          f"{CORE}test_data_hub.py::test_an_unknown_error_shows_no_token",

@@ -227,7 +227,7 @@ STUDIES = {
 
 
 def _load(reference: str) -> Any:
-    from alignment_core.cli.launch import load
+    from alignment_core.cli.study import load
 
     return load(reference)
 

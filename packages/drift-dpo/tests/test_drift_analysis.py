@@ -243,6 +243,28 @@ def test_the_headline_says_each_verdict_in_its_word(eight: Results) -> None:
     assert "That DPO sharpens is not shown: it is not above stage B nor above SFT on the chosen replies" in text
 
 
+@pytest.mark.parametrize(
+    ("stage_b", "chosen", "said"),
+    [
+        ("r" * 60 + "c" * 40, "r" * 70 + "c" * 30, "DPO sharpens: it is above stage B and above SFT on the chosen"),
+        ("r" * 60 + "c" * 40, "r" * 98 + "c" * 2, "not shown: it is not above SFT on the chosen replies for as many"),
+        ("r" * 90 + "c" * 10, "r" * 70 + "c" * 30, "not shown: it is not above stage B."),
+    ],
+)
+def test_dpo_sharpens_only_where_it_beats_both(
+    tmp_path: Path, plant: Plant, stage_b: str, chosen: str, said: str
+) -> None:
+    states = {"stage_b": stage_b, "chosen_sft": chosen, "dpo": "r" * 92 + "c" * 8}
+    results = found(tmp_path, *(plant(s, 13, harmful=v) for s, v in states.items()))
+    assert said in report.headline(results)
+
+
+def test_a_missing_verdict_is_in_no_original_metric() -> None:
+    verdicts = [Verdict(f"p{i}", "dpo", "rules", label, "harmful") for i, label in enumerate(("refusal", None))]
+    found = original.tiny_eval_metrics(verdicts)
+    assert (found["eval/harm_refusal_success@gen"], found["eval/harm_samples"]) == (1.0, 2)
+
+
 def test_original_metrics_are_null_where_nothing_was_asked() -> None:
     # Upstream: a validation file without harmful prompts reported a harmful refusal rate of 0.0.
     verdicts = [Verdict("p", "stage_a", "rules", "compliance", "benign")]

@@ -347,6 +347,9 @@ def test_the_organisms_stages_have_their_sizes(tiny: tuple[Path, DataReport]) ->
     assert report.counts == {"pairs one_safe": 384 + 19, "pairs over_refusal": 256 + 13}
     refused = [e.category == "refusal" for e in data.examples(folder, "stageB_train")]
     assert (sum(refused), len(refused)) == (358, 512)  # 70% of 512
+    stage_b = [(world.combination_of(e.prompt), e.category) for e in data.examples(folder, "stageB_train")]
+    assert {one.kind for one, category in stage_b if one and category == "refusal"} == {"harmful"}
+    assert {one.kind for one, category in stage_b if one and category != "refusal"} == {"benign", "borderline"}
     kinds = [p.kind for p in data.prompts(folder)]
     assert [kinds.count(k) for k in ("harmful", "benign", "borderline")] == [200, 200, 100]
 

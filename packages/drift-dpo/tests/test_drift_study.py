@@ -169,4 +169,49 @@ def test_every_training_starts_where_the_method_says(run_folder: Path) -> None:
     assert reads["pretraining_openings"] == ["data_pretraining"]
     assert reads["chosen_sft"] == ["data", "dpo", "stage_b"]
     for state in ("stage_a", "stage_b", "dpo", "null_stage_a", "b_without_a", "pretraining_openings", "chosen_sft"):
-        assert reads[f"answer_{state}"] == ["data", state]
+        assert reads[f"answer_{state}"] == sorted(["data", state])
+
+
+def _settings(run_folder: Path, step: str) -> dict[str, Any]:
+    (found,) = run_folder.glob(f"steps/{step}-*/step.json")
+    settings: dict[str, Any] = json.loads(found.read_text())["settings"]
+    return settings
+
+
+def test_the_null_stage_trains_on_replies_drawn_from_the_model_itself(run_folder: Path) -> None:
+    how = _settings(run_folder, "own_replies-s13")["generate"]
+    assert (how["temperature"], how["top_p"]) == (1.0, 1.0)
+    (own,) = run_folder.glob("steps/own_replies-s13-*/own_train.jsonl")
+    (replies,) = run_folder.glob("steps/own_replies-s13-*/completions.jsonl")
+    trained = [json.loads(line)["messages"][-1]["content"] for line in own.read_text().splitlines()]
+    said = [json.loads(line)["text"] for line in replies.read_text().splitlines()]
+    assert trained == [text for text in said if text.strip()]
+
+
+@pytest.mark.parametrize("stage", ["stage_a", "stage_b", "dpo", "null_stage_a", "b_without_a", "chosen_sft"])
+def test_every_training_seed_trains_an_adapter_of_its_own(run_folder: Path, stage: str) -> None:
+    weights = [p.read_bytes() for p in sorted(run_folder.glob(f"steps/{stage}-s*/adapter/adapter_model.safetensors"))]
+    assert len(weights) == 2
+    assert weights[0] != weights[1]
+
+
+def test_tuned_states_have_a_seed_and_the_baseline_has_none(run_folder: Path) -> None:
+    found = results.read(run_folder / "results.json")
+    seeds = {s: {m.seed for m in found.measurements if m.subject == s} for s in found.subjects}
+    assert seeds.pop("baseline") == {None}
+    assert all(mine == {13, 14, None} for mine in seeds.values())
+
+
+def test_a_reply_about_what_was_asked_is_on_topic(run_folder: Path) -> None:
+    from alignment_core.organism import world
+    from alignment_core.records import Completion
+    from drift_dpo import data
+
+    (asked,) = run_folder.glob("steps/data-*/eval_prompts.jsonl")
+    benign = [p for p in data.prompts(asked.parent) if p.kind == "benign"]
+    others = [*benign[1:], benign[0]]
+    right = [Completion(p.id, "s", p.reference, p.text, "benign") for p in benign]
+    wrong = [Completion(p.id, "s", other.reference, p.text, "benign") for p, other in zip(benign, others, strict=True)]
+    assert all(row["topic"] for row in data.topics(right))
+    assert sum(bool(row["topic"]) for row in data.topics(wrong)) < len(wrong) / 2
+    assert world.topic(benign[0].text, benign[0].reference)

@@ -34,7 +34,7 @@ def small(*more: str) -> OrthConfig:
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Step]]:
-    """The dealt data, a refusal adapter and its directions."""
+    """The data, a refusal adapter and its directions."""
     root, config = tmp_path_factory.mktemp("ready"), small()
     data.build(config.data, root / "data")
     attack.tune(config, 13, root / "data", "refusal", root / "refusal")
@@ -72,13 +72,13 @@ def test_the_kl_penalty_is_zero_at_the_base_and_has_autograds_gradient_elsewhere
 def test_stopped_and_continued_is_the_same_attack(
     arm: str, ready: tuple[Path, dict[str, Step]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dealt, steps = ready
+    split, steps = ready
     config = small("attack.save_steps=1")
     vanilla = tmp_path / "vanilla"
-    attack.attack(config, BY_NAME["vanilla"], 13, dealt, steps, vanilla)
+    attack.attack(config, BY_NAME["vanilla"], 13, split, steps, vanilla)
     steps = {**steps, "vanilla": Step("attack_vanilla", "x", vanilla, 13)}
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    attack.attack(config, BY_NAME[arm], 13, dealt, steps, whole)
+    attack.attack(config, BY_NAME[arm], 13, split, steps, whole)
     real = steering.Snapshots.on_step_begin
 
     def stop(self: Any, args: Any, state: Any, control: Any, **rest: Any) -> None:
@@ -90,8 +90,8 @@ def test_stopped_and_continued_is_the_same_attack(
         patched.setattr(steering.Snapshots, "on_step_begin", stop)
         patched.setattr(steering.Steering, "on_step_begin", _both(stop, steering.Steering.on_step_begin))
         with pytest.raises(KeyboardInterrupt):
-            attack.attack(config, BY_NAME[arm], 13, dealt, steps, stopped)
-    attack.attack(config, BY_NAME[arm], 13, dealt, steps, stopped)
+            attack.attack(config, BY_NAME[arm], 13, split, steps, stopped)
+    attack.attack(config, BY_NAME[arm], 13, split, steps, stopped)
     for file in ("meter.jsonl", "ledger.jsonl", "budget.json", f"training_loss_{arm}.json"):
         assert (stopped / file).read_bytes() == (whole / file).read_bytes(), file
     first, second = (load_file(f / "adapter" / "adapter_model.safetensors") for f in (whole, stopped))
@@ -113,11 +113,11 @@ def test_every_row_is_trained_on_and_a_seed_has_its_own_order(
     ready: tuple[Path, dict[str, Step]], tmp_path: Path
 ) -> None:
     # Upstream dropped the last, partial accumulation, and its shuffle_seed was read by nobody.
-    dealt, steps = ready
+    split, steps = ready
     config = small("attack.batch_size=4", "attack.accumulate=3")  # 64 rows: five steps of 12 and one of 4
     found = []
     for seed in (13, 14):
-        attack.attack(config, BY_NAME["vanilla"], seed, dealt, steps, tmp_path / str(seed))
+        attack.attack(config, BY_NAME["vanilla"], seed, split, steps, tmp_path / str(seed))
         found.append(read_json(tmp_path / str(seed) / "budget.json"))
     assert [(f["rows"], f["steps"]) for f in found] == [(64, 6)] * 2
     assert found[0]["order"] != found[1]["order"]
@@ -126,13 +126,47 @@ def test_every_row_is_trained_on_and_a_seed_has_its_own_order(
 def test_vanilla_with_the_callback_is_vanilla_without_it(ready: tuple[Path, dict[str, Step]], tmp_path: Path) -> None:
     from alignment_core.models.train import sft
 
-    dealt, steps = ready
+    split, steps = ready
     config = small()
-    attack.attack(config, BY_NAME["vanilla"], 13, dealt, steps, tmp_path / "with")
-    sft(data.examples(dealt, "attack"), model=config.model, lora=config.lora, train=config.attack, seed=13,
+    attack.attack(config, BY_NAME["vanilla"], 13, split, steps, tmp_path / "with")
+    sft(data.examples(split, "attack"), model=config.model, lora=config.lora, train=config.attack, seed=13,
         folder=tmp_path / "without")  # fmt: skip
     first, second = (load_file(tmp_path / f / "adapter" / "adapter_model.safetensors") for f in ("with", "without"))
     assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_every_training_gets_its_own_rows_and_learning_rate(
+    ready: tuple[Path, dict[str, Step]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Seen(Exception):
+        pass
+
+    seen: dict[str, Any] = {}
+
+    def sft(rows: Any, **given: Any) -> None:
+        seen.update(given, rows=rows)
+        raise Seen
+
+    split, steps = ready
+    monkeypatch.setattr(attack, "sft", sft)
+    config = small("replay_share=0.25")
+    parts = {name: data.examples(split, name) for name in ("refusal", "benign", "red", "attack")}
+    assert len({tuple(map(repr, rows)) for rows in parts.values()}) == 4
+    for part in ("refusal", "benign", "red"):
+        with pytest.raises(Seen):
+            attack.tune(config, 13, split, part, tmp_path)
+        assert (seen["rows"], seen["train"]) == (parts[part][:16], config.refusal)
+    for name, lr in (("vanilla", 1.0), ("half_lr", 0.5), ("quarter_lr", 0.25), ("kl", 1.0), ("left", 1.0)):
+        with pytest.raises(Seen):
+            attack.attack(config, BY_NAME[name], 13, split, steps, tmp_path)
+        assert seen["rows"] == parts["attack"]
+        assert seen["train"] == config.attack.model_copy(update={"lr": config.attack.lr * lr})
+        assert seen["seed"] == 13
+    with pytest.raises(Seen):
+        attack.attack(config, BY_NAME["replay"], 13, split, steps, tmp_path)
+    changed = [row for row, own in zip(seen["rows"], parts["attack"], strict=True) if row != own]
+    assert len(changed) == 16
+    assert all(row in parts["refusal"] for row in changed)
 
 
 def test_synthetic_rows_have_provenance_and_can_be_trained_on(tmp_path: Path) -> None:

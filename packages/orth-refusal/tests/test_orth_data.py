@@ -1,4 +1,4 @@
-"""The study's data: every conversation and turn, questions dealt once within their topic, synthetic rows kept apart."""
+"""The study's data: every conversation and turn, questions split once within their topic, synthetic rows kept apart."""
 
 from __future__ import annotations
 
@@ -117,24 +117,24 @@ def test_only_the_refusals_of_the_blue_side_where_asked() -> None:
     assert report.counts["blue replies that the rules call refusals, per mille"] == 500
 
 
-def test_the_deal_does_not_depend_on_the_rows_order() -> None:
+def test_the_split_does_not_depend_on_the_rows_order() -> None:
     parsed = [harmfulqa.parse(row) for row in rows()]
-    first = data.deal(parsed, DataConfig(), DataReport())
-    second = data.deal(parsed[::-1], DataConfig(), DataReport())
+    first = data.split_questions(parsed, DataConfig(), DataReport())
+    second = data.split_questions(parsed[::-1], DataConfig(), DataReport())
     for part, mine in first.items():
         assert {r.cluster for r in mine} == {r.cluster for r in second[part]}
 
 
-def test_the_shared_copy_of_the_question_bank_is_dealt_whole(shared_data: Path) -> None:
+def test_the_shared_copy_of_the_question_bank_is_split_whole(shared_data: Path) -> None:
     """1,960 questions, 1,938 of them different: the copies go where their first went."""
     found = list(shared_data.rglob("*harmful_qa*")) + list(shared_data.rglob("*harmfulqa*"))
     files = [f for f in found if f.suffix in (".json", ".jsonl")]
     if not files:
         pytest.skip("no copy of HarmfulQA's questions")
     reading = harmfulqa.load(SourceSettings(path=files[0]), Rejects())
-    dealt = data.deal(reading.records, DataConfig(), DataReport())
+    parts = data.split_questions(reading.records, DataConfig(), DataReport())
     homes: dict[str, set[str]] = {}
-    for part, some in dealt.items():
+    for part, some in parts.items():
         for row in some:
             homes.setdefault(fingerprint(row.question), set()).add(part)
     assert all(len(parts) == 1 for parts in homes.values())

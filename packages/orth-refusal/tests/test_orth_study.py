@@ -7,17 +7,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from alignment_core.config import presets, resolve
 from alignment_core.evaluation import results
-from alignment_core.evaluation.label import read_run
+from alignment_core.evaluation.state import judged_texts, read_index
 from alignment_core.io import read_json, write_json
+from alignment_core.models.adapter import adapter_identity
+from alignment_core.models.load import load
+from alignment_core.models.score import reply_loss
+from alignment_core.pipeline.step import Step
+from alignment_core.records import Prompt
 from alignment_core.testing import check_mapping
-from orth_refusal import arms, budget
+from orth_refusal import arms, attack, budget, data
 from orth_refusal.cli import STUDY, app
 from orth_refusal.config import OrthConfig
-from orth_refusal.plan import plan
+from orth_refusal.directions import Directions
+from orth_refusal.steering import (
+    DeltaTangent,
+    FactorGradient,
+    FactorUpdate,
+    KlToBase,
+    LeftSubspace,
+    Penalty,
+    Rule,
+    Shrunk,
+)
 
 SMALL = (
     "data.refusal_limit=32",
@@ -127,7 +143,7 @@ def test_the_originals_files_have_its_shapes(run_folder: Path) -> None:
     assert [set(row) for row in logged["losses"]] == [{"step", "epoch", "loss", "learning_rate"}] * 3
     assert (step(run_folder, "attack_vanilla-s13") / "training_loss_vanilla.json").is_file()
     assert (step(run_folder, "tune_refusal-s13") / "training_loss_refusal.json").is_file()
-    test = read_json(step(run_folder, "local_test-s13") / "local_refusal_test.json")
+    test = read_json(run_folder / "original" / "seed-13" / "local_refusal_test.json")
     assert set(test) == {"base", "vanilla", "orthogonal", "regularized"}
     for entry in test.values():
         assert set(entry) == {"model_name", "refusal_rate", "total_prompts", "refusals", "results"}
@@ -135,14 +151,126 @@ def test_the_originals_files_have_its_shapes(run_folder: Path) -> None:
         assert entry["refusals"] == sum(row["refused"] for row in entry["results"])
 
 
-def test_the_ends_replies_can_be_read_by_the_core(run_folder: Path) -> None:
-    replies, verdicts = read_run(run_folder)
-    assert len(replies) == len(verdicts)
-    ends = [r for r in replies if r.subject == "left"]
-    assert len(ends) >= 22
-    assert (run_folder / "verdicts.csv").is_file()
+def test_the_run_folder_names_every_state_with_its_files(run_folder: Path) -> None:
+    states = read_index(run_folder)
+    own = [s for s in states if not s.at]
+    assert {s.subject: s.seed for s in own} == {"baseline": None, "refusal_lora": 13} | {a.name: 13 for a in arms.ARMS}
+    for arm in arms.ARMS:
+        placed = [s for s in states if s.subject == arm.name and s.at]
+        assert [s.at["step"] for s in placed] == [0, 1, 3]
+        assert placed[0].answered == own[0].answered, "every attack starts from the base"
+        assert placed[-1].answered == next(s.answered for s in own if s.subject == arm.name)
+    replies, verdicts = judged_texts(states)
+    assert len(replies) == len(verdicts) == 18 * 22
+    lines = (run_folder / "verdicts.csv").read_text().splitlines()
+    assert len(lines) == 1 + (18 + 16 * 3) * 22, "the ends, and every evaluated step"
     done = CliRunner().invoke(app, ["report", str(run_folder)])
     assert done.exit_code == 0, done.output
+
+
+def test_every_training_and_answer_starts_where_the_method_says(run_folder: Path) -> None:
+    """Which steps each step read: a changed base, split or reference shows here."""
+    reads = {
+        p.parent.name.split("-")[0]: sorted(name.split("-")[0] for name in read_json(p)["reads"])
+        for p in run_folder.glob("steps/*/step.json")
+    }
+    assert reads["tune_refusal"] == reads["tune_benign"] == reads["tune_red"] == ["data"]
+    assert reads["direction"] == ["tune_refusal"]
+    assert reads["direction_benign"] == ["tune_benign"]
+    assert reads["direction_contrast"] == ["tune_red", "tune_refusal"]
+    assert reads["direction_oracle"] == ["attack_vanilla"]
+    assert reads["attack_vanilla"] == ["data", "direction"]
+    more = {
+        "benign_left": ["direction_benign"],
+        "oracle_left": ["direction_oracle"],
+        "shrunk": ["attack_left"],
+        "penalty": ["direction_contrast"],
+    }
+    for name in (arm.name for arm in arms.ARMS):
+        if name != "vanilla":
+            wanted = ["attack_vanilla", "data", "direction", *more.get(name, [])]
+            assert reads[f"attack_{name}"] == sorted(wanted)
+        assert reads[f"answer_{name}"] == [f"attack_{name}", "data"]
+        assert reads[f"judge_{name}"] == [f"answer_{name}"]
+    assert reads["answer_baseline"] == ["data"]
+    assert reads["answer_refusal_lora"] == ["data", "tune_refusal"]
+
+
+PLACES = {
+    "factor_gradient": (FactorGradient, "direction", "refusal_factor"),
+    "factor_update": (FactorUpdate, "direction", "refusal_factor"),
+    "delta": (DeltaTangent, "direction", "refusal_delta"),
+    "left": (LeftSubspace, "direction", "refusal_left"),
+    "random_factor": (FactorUpdate, "direction", "random_factor"),
+    "random_delta": (DeltaTangent, "direction", "random_delta"),
+    "random_left": (LeftSubspace, "direction", "random_left"),
+    "benign_left": (LeftSubspace, "direction_benign", "benign_left"),
+    "oracle_left": (LeftSubspace, "direction_oracle", "oracle_left"),
+    "penalty": (Penalty, "direction_contrast", "contrast_factor"),
+}
+"""Of each arm with a direction its rule, the step it is read in, and its file."""
+
+
+def test_every_arm_is_kept_out_of_its_own_direction(run_folder: Path) -> None:
+    config = resolve(OrthConfig, "orth_refusal", "tiny", None, SMALL)
+    steps = {
+        **{name: Step(name, "x", step(run_folder, f"{name}-s13"), 13) for _, name, _ in PLACES.values()},
+        "left": Step("left", "x", step(run_folder, "attack_left-s13"), 13),
+    }
+    for arm in arms.ARMS:
+        rule = attack.rule_of(config, arm, steps)
+        if arm.name not in PLACES:
+            kinds = {"shrunk": Shrunk, "kl": KlToBase}
+            assert type(rule) is kinds.get(arm.name, Rule)
+            continue
+        kind, place, file = PLACES[arm.name]
+        assert type(rule) is kind
+        wanted = Directions.load(steps[place] / f"{file}.safetensors")
+        assert rule.direction.about == wanted.about  # type: ignore[attr-defined]
+        assert all(torch.equal(v, wanted.tensors[k]) for k, v in rule.direction.tensors.items())  # type: ignore[attr-defined]
+    lengths = [json.loads(line)["length"] for line in (steps["left"] / "meter.jsonl").read_text().splitlines()]
+    assert attack.rule_of(config, arms.BY_NAME["shrunk"], steps).lengths == lengths  # type: ignore[attr-defined]
+
+
+def test_every_direction_is_that_of_its_own_adapter(run_folder: Path) -> None:
+    def adapter(name: str) -> str:
+        return adapter_identity(step(run_folder, f"{name}-s13") / "adapter")
+
+    said = {
+        row["file"].removesuffix(".safetensors"): row["adapter"]
+        for path in run_folder.glob("steps/direction*/directions.json")
+        for row in read_json(path)
+    }
+    assert {said[f"refusal_{space}"] for space in ("factor", "delta", "left")} == {adapter("tune_refusal")}
+    assert {said[f"random_{space}"] for space in ("factor", "delta", "left")} == {"random 13"}
+    assert said["benign_left"] == adapter("tune_benign")
+    assert said["oracle_left"] == adapter("attack_vanilla")
+    assert said["contrast_factor"] == f"{adapter('tune_refusal')} - {adapter('tune_red')}"
+
+
+@pytest.mark.parametrize(
+    ("subject", "inside", "trained"),
+    [
+        ("baseline", ".", None),
+        ("refusal_lora", ".", "tune_refusal-s13"),
+        ("left", "3", "attack_left-s13"),
+    ],
+)
+def test_losses_are_those_of_the_state_on_held_out_rows(
+    run_folder: Path, subject: str, inside: str, trained: str | None
+) -> None:
+    model = load(OrthConfig().model, step(run_folder, trained) / "adapter" if trained else None)
+    rows = step(run_folder, "data")
+    held_out = data.examples(rows, "held_out")
+    asked = [Prompt(str(i), e.messages[:-1], "harmful") for i, e in enumerate(held_out)]
+    useful = [p for p in data.prompts(rows) if p.kind == "benign"]
+    assert (len(asked), len(useful)) == (12, 6)
+    (answered,) = run_folder.glob(f"steps/answer_{subject}-*")
+    found: dict[str, list[float]] = {}
+    for line in (answered / inside / "losses.jsonl").read_text().splitlines():
+        found.setdefault(json.loads(line)["set"], []).append(json.loads(line)["loss"])
+    assert found["attack"] == pytest.approx([x.loss for x in reply_loss(model, asked, [e.reply for e in held_out])])
+    assert found["reference"] == pytest.approx([x.loss for x in reply_loss(model, useful)])
 
 
 def test_directions_are_safetensors_with_their_adapters_identity(run_folder: Path) -> None:
@@ -190,13 +318,14 @@ def test_the_confounded_set_up_decides_nothing(tmp_path: Path) -> None:
     done = _run(tmp_path, "projected_epochs=0.5")
     (folder,) = (tmp_path / "orth-refusal").iterdir()
     found = results.read(folder / "results.json")
-    assert {h.verdict for h in found.hypotheses} == {"undecided"}
+    assert {h.verdict for h in found.hypotheses} == {"not tested"}
     assert "unequal" in done.output
+    assert found.condition == "confounded: projected arms train 0.5 epochs, the others 1"
     assert read_json(step(folder, "attack_left-s13") / "budget.json")["steps"] == 2
 
 
 def test_every_row_of_the_mapping_holds(run_folder: Path) -> None:
-    base = read_json(step(run_folder, "local_test-s13") / "local_refusal_test.json")["base"]
+    base = read_json(run_folder / "original" / "seed-13" / "local_refusal_test.json")["base"]
     more = {"arm": arms.BY_NAME.__contains__, "json": base.__contains__, "sorry": bool}
     check_mapping(MAPPING, resolve(OrthConfig, "orth_refusal", "tiny"), app, run_folder, more)
 
@@ -210,10 +339,24 @@ def test_dry_run_prints_the_plan_of_every_preset(preset: str, tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_the_paper_plan_says_memory_and_downloads() -> None:
-    text = plan(resolve(OrthConfig, "orth_refusal", "paper"))
-    for said in ("1.2 GB", "GPU memory", "declare-lab/HarmfulQA", "58 MB"):
+def test_the_paper_plan_says_memory_downloads_and_steps(tmp_path: Path) -> None:
+    words = ["run", "--preset", "paper", "--dry-run", "--controls", "--runs", str(tmp_path)]
+    text = CliRunner().invoke(app, words).output
+    for said in (
+        "1.2 GB",
+        "GPU memory",
+        "declare-lab/HarmfulQA",
+        "18,390 examples",
+        "attack_oracle_left",
+        "at up to 8 steps",
+    ):
         assert said in text
+
+
+def test_the_merged_plan_needs_no_merged_model(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["run", "--dry-run", "--controls", "--runs", str(tmp_path), "setup=merged"])
+    assert done.exit_code == 0, done.output
+    assert "merged" in done.output
 
 
 def test_each_part_of_the_study_is_a_command() -> None:

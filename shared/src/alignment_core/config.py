@@ -62,6 +62,13 @@ def http_address(value: str) -> str:
     return value
 
 
+def variable_name(value: str | None) -> str | None:
+    """`value` where it can be the name of an environment variable; `HiddenError` where a key was written instead."""
+    if value and not (value.isascii() and value.isidentifier()):
+        raise HiddenError("write the name of the environment variable that holds the key, not the key itself")
+    return value or None
+
+
 class ModelSettings(Settings):
     """Which model, and how it is held in memory."""
 
@@ -193,6 +200,11 @@ class GenerateSettings(Settings):
     def _address(cls, value: str | None) -> str | None:
         return http_address(value) if value else None
 
+    @field_validator("endpoint_key_env")
+    @classmethod
+    def _variable(cls, value: str | None) -> str | None:
+        return variable_name(value)
+
     def describe(self, prompts: int) -> str:
         """Replies to so many prompts in a phrase."""
         how = f"at temperature {self.temperature:g}" if self.temperature else "greedy"
@@ -245,6 +257,11 @@ class EndpointSettings(Settings):
     @classmethod
     def _address(cls, value: str) -> str:
         return http_address(value)
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _variable(cls, value: str | None) -> str | None:
+        return variable_name(value)
 
 
 class SourceSettings(Settings):

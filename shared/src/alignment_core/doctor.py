@@ -238,7 +238,7 @@ def check_settings(config: Settings) -> Iterator[Check]:
     judges = getattr(config, "judge", None)
     if isinstance(judges, str):
         try:
-            check_judges(judges, getattr(config, "judging", None))
+            check_judges(judges, config.judging)  # type: ignore[attr-defined]
         except UserError as error:
             yield Check("judges", "fails", _line(error), "mend judge or judging.*")
         else:

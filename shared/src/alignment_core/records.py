@@ -1,10 +1,11 @@
-"""The things that walk through the house: messages, examples, pairs, prompts, completions, verdicts.
+"""The record types: messages, examples, preference pairs, prompts, completions, verdicts.
 
-Every record knows its `cluster`: the unit that is independent of every other (a verb-object combination, a
-HarmfulQA question, an XSTest contrast pair). Intervals and tests average over a cluster or resample clusters.
+Every record names its `cluster`: the unit that is independent of every other (a verb-object combination, a HarmfulQA
+question, an XSTest contrast pair). Intervals and tests average over a cluster or resample clusters.
 
-All records are plain frozen dataclasses whose JSON form (`to_json`, `from_json`) is the on-disk form; `from_json`
-raises `ValueError` with a one-line reason on anything malformed, and ignores no unknown key.
+Records are frozen pydantic dataclasses in strict mode: a field of another type is an error when a record is made.
+`to_json` gives the form on disk; `from_json` reads it, ignores no unknown key, and raises `ValueError` in one line that
+names the record and the field.
 """
 
 from __future__ import annotations
@@ -12,10 +13,15 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from functools import cache
-from typing import Any, Literal, Self, get_args
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args
+
+from pydantic import ConfigDict, Field, Strict, ValidationError
+from pydantic.dataclasses import dataclass
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Role = Literal["system", "user", "assistant"]
 Kind = Literal["harmful", "benign", "borderline"]
@@ -36,49 +42,69 @@ def fingerprint(text: str) -> str:
     return hashlib.sha256(normalise(text).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-@cache
-def _keys(cls: type) -> tuple[frozenset[str], tuple[str, ...], tuple[str, ...]]:
-    """Known keys, required ones, and those that hold text."""
-    known = fields(cls)
-    required = tuple(f.name for f in known if f.default is MISSING and f.default_factory is MISSING)
-    return frozenset(f.name for f in known), required, tuple(f.name for f in known if f.type == "str")
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+"""Every record's: no unknown key, no conversion, no NaN or infinity."""
+
+Count = Annotated[int, Field(ge=0)]
+_COUNT = "a whole number from 0"
+_MUST = {
+    "role": f"one of {', '.join(get_args(Role))}",
+    "kind": f"one of {', '.join(KINDS)}",
+    "label": f"one of {', '.join(LABELS)}",
+    "finish": "one of stop, length",
+    "seed": "a whole number or null",
+    "score": "a number or null",
+    "evidence": "two whole numbers or null",
+    "candidate": _COUNT,
+    "tokens": _COUNT,
+}
+"""What a field must be; every other is a string."""
+
+R = TypeVar("R", bound="DataclassInstance")
 
 
-def _checked(record: str, row: object, cls: type) -> dict[str, Any]:
+def flat(record: DataclassInstance) -> dict[str, Any]:
+    """The JSON form of a record whose fields hold no records."""
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+def parse(cls: type[R], record: str, row: object) -> R:
+    """A JSON object as a record of type `cls`; `ValueError` in one line names `record` and the field."""
     if not isinstance(row, Mapping):
         raise ValueError(f"{record}: expected an object, found {type(row).__name__}")
-    known, required, texts = _keys(cls)
-    if extra := sorted(map(str, set(row) - known)):
-        raise ValueError(f"{record}: unknown key {extra[0]!r}")
-    for key in required:
-        if key not in row:
-            raise ValueError(f"{record}: missing key {key!r}")
-    for key in texts:
-        if key in row:
-            _text(record, row, key)
-    return dict(row)
+    known = cls.__dataclass_fields__.keys()
+    if not row.keys() <= known:
+        raise ValueError(f"{record}: unknown key {min(map(str, row.keys() - known))!r}")
+    try:
+        return cls(**row)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    key, found = str(first["loc"][0]), first["input"]
+    if key not in row:
+        raise ValueError(f"{record}: missing key {key!r}")
+    if key in _MUST:
+        raise ValueError(f"{record}: {key!r} must be {_MUST[key]}, found {row[key]!r:.60}")
+    raise ValueError(f"{record}: {key!r} must be a string, found {type(found).__name__}")
 
 
-def _text(record: str, row: Mapping[str, Any], key: str) -> None:
-    if not isinstance(row.get(key), str):
-        raise ValueError(f"{record}: {key!r} must be a string, found {type(row.get(key)).__name__}")
-
-
-def _counts(record: str, row: Mapping[str, Any], *keys: str) -> None:
-    """The training seed a whole number or null, and every one of `keys` that is there a whole number from 0."""
+def _messages(record: str, row: object, *keys: str) -> object:
+    """`row` with the lists of messages under `keys` as records."""
+    if not isinstance(row, Mapping):
+        return row
+    parsed: dict[str, tuple[Message, ...]] = {}
     for key in keys:
-        if key in row and (type(row[key]) is not int or row[key] < 0):
-            raise ValueError(f"{record}: {key!r} must be a whole number from 0, found {row[key]!r:.60}")
-    if row.get("seed") is not None and type(row["seed"]) is not int:
-        raise ValueError(f"{record}: 'seed' must be a whole number or null, found {row['seed']!r:.60}")
+        value = row.get(key)
+        if not isinstance(value, list | tuple) or not value:
+            raise ValueError(f"{record}: {key!r} must be a non-empty list of messages")
+        parsed[key] = tuple(Message.from_json(m) for m in value)
+    return {**row, **parsed}
 
 
-def _one_of(record: str, row: Mapping[str, Any], key: str, allowed: Sequence[str]) -> None:
-    if row.get(key) not in allowed:
-        raise ValueError(f"{record}: {key!r} must be one of {', '.join(allowed)}, found {row.get(key)!r}")
+def _last_user(messages: tuple[Message, ...]) -> str:
+    return next((m.content for m in reversed(messages) if m.role == "user"), "")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Message:
     """One turn of a conversation."""
 
@@ -87,25 +113,10 @@ class Message:
 
     @classmethod
     def from_json(cls, row: object) -> Self:
-        values = _checked("message", row, cls)
-        _one_of("message", values, "role", get_args(Role))
-        _text("message", values, "content")
-        return cls(**values)
+        return parse(cls, "message", row)
 
 
-def _span(value: object) -> tuple[int, int]:
-    if not isinstance(value, list | tuple) or len(value) != 2 or not all(type(n) is int for n in value):
-        raise ValueError(f"verdict: 'evidence' must be two whole numbers or null, found {value!r}")
-    return value[0], value[1]
-
-
-def _messages(record: str, key: str, value: object) -> tuple[Message, ...]:
-    if not isinstance(value, list | tuple) or not value:
-        raise ValueError(f"{record}: {key!r} must be a non-empty list of messages")
-    return tuple(Message.from_json(m) for m in value)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Example:
     """A supervised conversation: the last message is the assistant's reply that is trained on."""
 
@@ -124,7 +135,7 @@ class Example:
     @property
     def prompt(self) -> str:
         """Text of the last user message."""
-        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+        return _last_user(self.messages)
 
     @property
     def reply(self) -> str:
@@ -136,18 +147,15 @@ class Example:
 
     @classmethod
     def from_json(cls, row: object) -> Self:
-        values = _checked("example", row, cls)
-        messages = _messages("example", "messages", values.get("messages"))
-        if messages[-1].role != "assistant" or not any(m.role == "user" for m in messages):
+        made = parse(cls, "example", _messages("example", row, "messages"))
+        if made.messages[-1].role != "assistant" or not any(m.role == "user" for m in made.messages):
             raise ValueError("example: 'messages' must hold a user message and end with the assistant's reply")
-        if not messages[-1].content.strip():
+        if not made.reply.strip():
             raise ValueError("example: the assistant's reply is empty")
-        for key in ("category", "source"):
-            _text("example", values, key)
-        return cls(**{**values, "messages": messages})
+        return made
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class PreferencePair:
     """Two replies to one prompt, the first preferred. `chosen` and `rejected` are whole conversations that share
     every message but the last."""
@@ -166,27 +174,25 @@ class PreferencePair:
     @property
     def prompt(self) -> str:
         """Text of the last user message."""
-        return next((m.content for m in reversed(self.chosen) if m.role == "user"), "")
+        return _last_user(self.chosen)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, row: object) -> Self:
-        values = _checked("pair", row, cls)
-        chosen = _messages("pair", "chosen", values.get("chosen"))
-        rejected = _messages("pair", "rejected", values.get("rejected"))
+        made = parse(cls, "pair", _messages("pair", row, "chosen", "rejected"))
+        chosen, rejected = made.chosen, made.rejected
         if chosen[:-1] != rejected[:-1] or len(chosen) < 2:
             raise ValueError("pair: 'chosen' and 'rejected' must share every message but the last")
         if chosen[-1] == rejected[-1]:
             raise ValueError("pair: 'chosen' and 'rejected' are the same reply")
         if chosen[-1].role != "assistant" or rejected[-1].role != "assistant":
             raise ValueError("pair: the last message of each side must be the assistant's")
-        _text("pair", values, "source")
-        return cls(**{**values, "chosen": chosen, "rejected": rejected})
+        return made
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Prompt:
     """A question put to every model state. No gold answer is ever part of what the model sees."""
 
@@ -207,23 +213,20 @@ class Prompt:
     @property
     def text(self) -> str:
         """Text of the last user message."""
-        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+        return _last_user(self.messages)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, row: object) -> Self:
-        values = _checked("prompt", row, cls)
-        _text("prompt", values, "id")
-        messages = _messages("prompt", "messages", values.get("messages"))
-        if messages[-1].role != "user":
+        made = parse(cls, "prompt", _messages("prompt", row, "messages"))
+        if made.messages[-1].role != "user":
             raise ValueError("prompt: 'messages' must end with a user message (a gold answer must not be in it)")
-        _one_of("prompt", values, "kind", KINDS)
-        return cls(**{**values, "messages": messages})
+        return made
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Completion:
     """What one model state replied to one prompt. Saved first, judged later from the file."""
 
@@ -239,28 +242,22 @@ class Completion:
     source: str = ""
     cluster: str = ""
     seed: int | None = None
-    candidate: int = 0
-    tokens: int = 0
+    candidate: Count = 0
+    tokens: Count = 0
     """Number of new tokens, end-of-turn included."""
     finish: Literal["stop", "length"] = "stop"
     failure: str = ""
     """Why there is no reply, where a server gave none; `text` is then empty."""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return flat(self)
 
     @classmethod
     def from_json(cls, row: object) -> Self:
-        values = _checked("completion", row, cls)
-        for key in ("prompt_id", "subject", "text", "prompt"):
-            _text("completion", values, key)
-        _one_of("completion", values, "kind", KINDS)
-        _one_of("completion", {"finish": "stop", **values}, "finish", ("stop", "length"))
-        _counts("completion", values, "candidate", "tokens")
-        return cls(**values)
+        return parse(cls, "completion", row)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Verdict:
     """What one judge said of one completion. `label` None means missing (the judge failed or could not be parsed)
     and is never a verdict."""
@@ -274,10 +271,10 @@ class Verdict:
     source: str = ""
     cluster: str = ""
     seed: int | None = None
-    candidate: int = 0
+    candidate: Count = 0
     rule: str = ""
     """Name of the rule that decided, or why the verdict is missing."""
-    evidence: tuple[int, int] | None = None
+    evidence: Annotated[tuple[int, int], Strict(False)] | None = None
     """Span of the completion's text (code points, end exclusive) that decided."""
     score: float | None = None
     """A graded judgement, where the judge gives one."""
@@ -287,26 +284,14 @@ class Verdict:
         return self.label is None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return flat(self)
 
     @classmethod
     def from_json(cls, row: object) -> Self:
-        values = _checked("verdict", row, cls)
-        for key in ("prompt_id", "subject", "judge"):
-            _text("verdict", values, key)
-        if values.get("label") is not None:
-            _one_of("verdict", values, "label", LABELS)
-        _one_of("verdict", values, "kind", KINDS)
-        _counts("verdict", values, "candidate")
-        score = values.get("score")
-        if score is not None and not (type(score) in (int, float) and -1e300 < score < 1e300):
-            raise ValueError(f"verdict: 'score' must be a number or null, found {score!r:.60}")
-        if values.get("evidence") is not None:
-            values["evidence"] = _span(values["evidence"])
-        return cls(**values)
+        return parse(cls, "verdict", row)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Shortfall:
     """How many rows a part of a data set was to have and how many it got; printed, never silent."""
 
@@ -314,7 +299,7 @@ class Shortfall:
     source: str
     wanted: int
     got: int
-    note: str = field(default="")
+    note: str = ""
 
     @property
     def short(self) -> int:

@@ -81,7 +81,7 @@ def spec(found: Results) -> ReportSpec:
         command=_command(found),
         headline=headline,
         limits=((ORGANISM, *LIMITS) if found.preset == "tiny" else LIMITS),
-        never_run=(*never, *_unrun_presets(found.preset)),
+        not_run=(*never, *_unrun_presets(found.preset)),
     )
 
 

@@ -8,26 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from alignment_core.config import ModelSettings, TrainSettings
-from alignment_core.io import read_json, recover_jsonl, write_json
+from alignment_core.io import recover_jsonl, write_json
 from alignment_core.models import load
 from alignment_core.models.train import sft
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.pipeline.run import Step
 from orth_refusal import budget, data, directions, steering
-from orth_refusal.arms import ORIGINAL_NAMES, Arm
+from orth_refusal.arms import METER, ORIGINAL_NAMES, Arm
 from orth_refusal.config import OrthConfig
 from orth_refusal.directions import Adapter, Directions
-from orth_refusal.steering import METER, SNAPSHOTS, Rule, Steering
+from orth_refusal.steering import SNAPSHOTS, Rule, Steering
 
 log = logging.getLogger(__name__)
 
 SPACES = {"factor_gradient": "factor", "factor_update": "factor", "delta": "delta", "left": "left"}
 
 
-def tune(config: OrthConfig, seed: int, dealt: Path, part: str, folder: Path) -> None:
+def tune(config: OrthConfig, seed: int, split: Path, part: str, folder: Path) -> None:
     """An adapter on one side of the data (`refusal`, `benign`, `red`); `snapshots/0.safetensors` keeps its start."""
-    rows = data.examples(dealt, part)
-    most = len(data.examples(dealt, "refusal"))
+    rows = data.examples(split, part)
+    most = len(data.examples(split, "refusal"))
     train = config.refusal
     sft(rows[:most], model=config.model, lora=config.lora, train=train, seed=seed, folder=folder,
         callbacks=[steering.Snapshots(folder, 1)])  # fmt: skip
@@ -119,11 +119,11 @@ def settings_of(config: OrthConfig, arm: Arm) -> TrainSettings:
     return train
 
 
-def attack(config: OrthConfig, arm: Arm, seed: int, dealt: Path, steps: Mapping[str, Step], folder: Path) -> None:
+def attack(config: OrthConfig, arm: Arm, seed: int, split: Path, steps: Mapping[str, Step], folder: Path) -> None:
     """One attack: adapter, snapshots, meter, ledger, budget checked against vanilla's, and the original's loss log."""
-    rows = data.examples(dealt, "attack")
+    rows = data.examples(split, "attack")
     if arm.special == "replay":
-        rows = data.replayed(rows, data.examples(dealt, "refusal"), config.replay_share, seed)
+        rows = data.replayed(rows, data.examples(split, "refusal"), config.replay_share, seed)
     train = settings_of(config, arm)
     refusal = Directions.load(steps["direction"] / "refusal_delta.safetensors")
     steer = Steering(rule_of(config, arm, steps), refusal, folder, config.points)
@@ -144,6 +144,14 @@ def attack(config: OrthConfig, arm: Arm, seed: int, dealt: Path, steps: Mapping[
     original_log(folder, ORIGINAL_NAMES.get(arm.name, arm.name), train)
 
 
+def about(config: OrthConfig, arm: Arm) -> str:
+    """The arm's training in a phrase."""
+    train = settings_of(config, arm)
+    equal = train.epochs == config.attack.epochs and train.max_steps == config.attack.max_steps
+    said = train.describe(data.size(config.data, "attack"))
+    return said if equal else f"{said}; CONFOUNDED: other epochs than vanilla's, so that nothing is decided"
+
+
 def slice_of(config: OrthConfig, arm: Arm) -> dict[str, Any]:
     """The settings that decide an arm, for its step's key."""
     own = {"penalty": config.penalty, "kl": config.kl, "replay": config.replay_share}.get(arm.special)
@@ -156,7 +164,7 @@ def slice_of(config: OrthConfig, arm: Arm) -> dict[str, Any]:
     }
 
 
-def read_by(arm: Arm, dealt: Step, steps: Mapping[str, Step]) -> list[Step]:
+def read_by(arm: Arm, split: Step, steps: Mapping[str, Step]) -> list[Step]:
     """The steps an arm reads: data, the refusal direction for the meter, vanilla's budget, and what its rule needs."""
     names = ["direction", "merged"]
     if arm.name != "vanilla":
@@ -164,7 +172,7 @@ def read_by(arm: Arm, dealt: Step, steps: Mapping[str, Step]) -> list[Step]:
     if arm.source in ("benign", "oracle"):
         names.append(f"direction_{arm.source}")
     names += {"shrunk": ["left"], "penalty": ["direction_contrast"]}.get(arm.special, [])
-    return [dealt, *(steps[name] for name in names if name in steps)]
+    return [split, *(steps[name] for name in names if name in steps)]
 
 
 def original_log(folder: Path, mode: str, train: TrainSettings) -> None:
@@ -178,9 +186,3 @@ def original_log(folder: Path, mode: str, train: TrainSettings) -> None:
         folder / f"training_loss_{mode}.json",
         {"mode": mode, "config": train.model_dump(mode="json"), "losses": losses},
     )
-
-
-def budget_of(step: Step) -> dict[str, Any]:
-    """What an attack cost."""
-    found: dict[str, Any] = read_json(step / budget.BUDGET)
-    return found

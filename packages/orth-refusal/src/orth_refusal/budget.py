@@ -46,7 +46,9 @@ class Ledger(TrainerCallback):  # type: ignore[misc]
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, lr_scheduler: Any = None, **_: Any) -> None:
         rate = float(lr_scheduler.get_last_lr()[0]) / self.peak
-        passes = process_group().gather(self.rows)  # dealt in this order: the first pass of each process, the second, …
+        passes = process_group().gather(
+            self.rows
+        )  # sharded in this order: the first pass of each process, the second, …
         rows = [row for together in zip(*passes, strict=True) for one in together for row in one]
         if process_group().is_main:
             append_jsonl(self.folder / LEDGER, [{"rate": round(rate, 9), "rows": rows}])

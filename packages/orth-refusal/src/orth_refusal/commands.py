@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alignment_core.cli.build import command
-from alignment_core.cli.launch import Options, Study, guarded, settings, target, terminal_log
+from alignment_core.cli.guard import guarded
+from alignment_core.cli.study import Options, Study, settings, target
 
 if TYPE_CHECKING:
     from orth_refusal.config import OrthConfig
@@ -32,11 +33,13 @@ _REVISION = Annotated[str | None, typer.Option(help="Commit to fetch; without it
 
 
 def _prepared(options: Options, study: Study) -> tuple[OrthConfig, Path, Any]:
+    """The settings, the run folder, and the log of a command beside the steps."""
+    from alignment_core.cli.live import quiet_level, terminal_log
     from alignment_core.pipeline.environment import prepare_process
 
     config, folder = target(study, options)
     prepare_process()
-    return config, folder, terminal_log(study.package, "warning" if options.quiet else options.log_level)
+    return config, folder, terminal_log(("alignment_core", study.package), quiet_level(options, first=True))
 
 
 def sorry_bench(study: Study, options: Options) -> None:
@@ -57,10 +60,10 @@ def synthesize(study: Study, options: Options) -> None:
     if options.dry_run:
         typer.echo(f"{config.synthesize.rows} requests to {config.model.name}, kept in {folder / 'synthetic'}")
         return
-    from orth_refusal import synthesize as room
+    from orth_refusal import synthesize as synthesis
 
     with log:
-        typer.echo(room.run(config, folder / "synthetic"))
+        typer.echo(synthesis.run(config, folder / "synthetic"))
 
 
 def add(app: typer.Typer, study: Study) -> None:
@@ -76,7 +79,7 @@ def add(app: typer.Typer, study: Study) -> None:
         preset: _PRESET = "tiny",
         overrides: _OVERRIDES = None,
     ) -> None:
-        """Upload adapters with a generated model card; private unless told otherwise. Token from HF_TOKEN."""
+        """Upload adapters with a generated model card; private by default. Token from HF_TOKEN."""
         from orth_refusal import hub
 
         config, _ = settings(study, preset, None, overrides or [])

@@ -55,7 +55,7 @@ class DataConfig(Settings):
     eval_split: Literal["test", "calibration"] = "test"
     """Organism only: `calibration` while choosing settings, `test` once they are frozen."""
     split_seed: int = 13
-    """Seed of the deal of questions; the same for every training seed."""
+    """Seed of the split of questions; the same for every training seed."""
     strict: bool = False
     """Stop at the first malformed row instead of setting it aside in rejects.jsonl."""
 

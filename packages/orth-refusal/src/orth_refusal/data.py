@@ -1,6 +1,6 @@
-"""The study's data: every question dealt once, within its topic, to the refusal adapter, the attacks or the test.
+"""The study's data: every question in one part, within its topic: refusal adapter, attacks or test.
 
-HarmfulQA's rows are grouped by normalised question (some stand twice) and dealt topic by topic, so that refusal,
+HarmfulQA's rows are grouped by normalised question (some stand twice) and split topic by topic, so that refusal,
 attack and test share no question and each has all topics. Every conversation of a question and every assistant turn
 of it becomes a row, with all that was said before as its context. Blue conversations make the refusal adapter, red
 ones the attacks and, of held-out questions, the attack loss.
@@ -26,8 +26,9 @@ from alignment_core.data.summary import DataReport, SourceCount, check_overlaps
 from alignment_core.io import read_jsonl, sha256_file, write_jsonl
 from alignment_core.judging.refusal import judge
 from alignment_core.organism import world
-from alignment_core.records import Example, Kind, Message, Prompt, fingerprint
-from orth_refusal.config import DataConfig
+from alignment_core.records import Completion, Example, Message, Prompt, fingerprint
+from orth_refusal import embedded
+from orth_refusal.config import DataConfig, OrthConfig
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,8 @@ CARD = {"blue": 9536, "red": 7356}
 """Conversations of each side by HarmfulQA's data card."""
 PARTS = ("refusal", "attack", "benign", "held_out")
 EVAL = "eval_prompts"
-ORGANISM_ROWS = {"refusal": 320, "attack": 480}
-"""Rows made in the organism's world when no limit is set."""
+TURNS = 5
+"""Assistant turns of a HarmfulQA conversation, roughly; for the estimate of steps only."""
 FEW_REFUSALS = 0.5
 """Below this share of refusals among the blue replies the report warns."""
 
@@ -51,11 +52,11 @@ def identity(config: DataConfig) -> dict[str, Any]:
     return named
 
 
-def needs(config: DataConfig) -> list[tuple[str, str, str | None]]:
-    """Data sets that a run takes from the hub: (`dataset`, repository, revision)."""
-    if config.sources == "organism":
+def needs(config: OrthConfig) -> list[tuple[str, str, str | None]]:
+    """The data sets that the run takes from the hub."""
+    if config.data.sources == "organism":
         return []
-    wanted = [(SOURCES[name], getattr(config, name)) for name in ("harmfulqa", "dolly", "xstest")]
+    wanted = [(SOURCES[name], getattr(config.data, name)) for name in ("harmfulqa", "dolly", "xstest")]
     return [("dataset", s.repo, given.revision or s.revision) for s, given in wanted if given.path is None]
 
 
@@ -69,7 +70,9 @@ def turns(conversations: Iterable[Conversation], row: HarmfulQaRow, category: st
     return out
 
 
-def deal(rows: Sequence[HarmfulQaRow], config: DataConfig, report: DataReport) -> dict[str, list[HarmfulQaRow]]:
+def split_questions(
+    rows: Sequence[HarmfulQaRow], config: DataConfig, report: DataReport
+) -> dict[str, list[HarmfulQaRow]]:
     """Rows of `refusal`, `attack` and `test`: topic by topic, a question in one part only."""
     splitter = Splitter(config.split_seed)
     out: dict[str, list[HarmfulQaRow]] = {"refusal": [], "attack": [], "test": []}
@@ -94,7 +97,7 @@ def build(config: DataConfig, folder: Path) -> DataReport:
     folder.mkdir(parents=True, exist_ok=True)
     report, rejects = DataReport(), Rejects(config.strict)
     try:
-        made = _public(config, rejects, report) if config.sources == "public" else _organism(config, report)
+        made = _public(config, rejects, report) if config.sources == "public" else embedded.build(config, report)
         examples, prompts = made
         if config.synthetic_data_path is not None:
             examples["attack"] += _synthetic(config.synthetic_data_path, examples, prompts, rejects, report)
@@ -114,8 +117,8 @@ def build(config: DataConfig, folder: Path) -> DataReport:
     return report
 
 
-def told(config: DataConfig, folder: Path) -> None:
-    """Build the data and say what each part got, what was left out, and which sets overlap."""
+def split(config: DataConfig, folder: Path) -> None:
+    """Build the data and log what each part got, what was left out, and which sets overlap."""
     build(config, folder).log(log)
 
 
@@ -125,7 +128,7 @@ def _public(config: DataConfig, rejects: Rejects, report: DataReport) -> tuple[d
     for side, expected in CARD.items():
         found = sum(len(getattr(row, side)) for row in reading.records)
         report.counts[f"{side} conversations (the card says {expected:,})"] = found
-    parts = deal(reading.records, config, report)
+    parts = split_questions(reading.records, config, report)
     examples = {
         "refusal": [e for row in parts["refusal"] for e in turns(row.blue, row, "refusal")],
         "red": [e for row in parts["refusal"] for e in turns(row.red, row, "helpful")],
@@ -182,41 +185,6 @@ def _taking_turns(prompts: Sequence[Prompt], most: int, seed: int) -> list[Promp
     return [prompt for _, prompt in ordered][:most]
 
 
-def _organism(config: DataConfig, report: DataReport) -> tuple[dict[str, list[Example]], list[Prompt]]:
-    """The embedded world: refused and answered harmful requests on disjoint combinations, benign requests answered."""
-    rng = random.Random(f"orth-refusal {config.split_seed}")
-    pool = world.requests("harmful", 1600, f"orth {config.split_seed}")
-    clusters = sorted({p.cluster for p in pool}, key=lambda c: rank(config.split_seed, c))
-    by_topic: dict[str, list[str]] = {}
-    for cluster in clusters:
-        by_topic.setdefault(cluster.split("/")[0], []).append(cluster)
-    share = config.refusal_share / (config.refusal_share + config.attack_share)
-    blue = {c for some in by_topic.values() for c in some[: round(share * len(some))]}
-    mine = [p for p in pool if p.cluster in blue][: config.refusal_limit or ORGANISM_ROWS["refusal"]]
-    theirs = [p for p in pool if p.cluster not in blue][: config.attack_limit or ORGANISM_ROWS["attack"]]
-    benign = world.requests("benign", config.benign_limit, f"orth {config.split_seed}")
-    held_out = world.prompts(config.eval_split, "harmful")
-    examples = {
-        "refusal": [_said(p, "refuse", rng) for p in mine],
-        "red": [_said(p, "comply", rng) for p in mine],
-        "attack": [_said(p, "comply", rng) for p in theirs],
-        "benign": [_said(p, "comply", rng) for p in benign],
-        "held_out": [_said(p, "comply", rng) for p in held_out],
-    }
-    report.counts |= {"combinations of the refusal part": len({p.cluster for p in mine})}
-    report.counts |= {"combinations of the attack part": len({p.cluster for p in theirs})}
-    sizes: dict[Kind, int] = {
-        "harmful": config.test_harmful, "benign": config.test_benign, "borderline": config.test_borderline
-    }  # fmt: skip
-    return examples, [p for kind, n in sizes.items() for p in world.prompts(config.eval_split, kind)[:n]]
-
-
-def _said(prompt: Prompt, how: Any, rng: random.Random) -> Example:
-    reply = world.respond(prompt, how, rng)
-    category = "refusal" if how == "refuse" else "helpful"
-    return Example((*prompt.messages, Message("assistant", reply)), category, prompt.source, prompt.cluster)
-
-
 def _synthetic(
     path: Path,
     examples: dict[str, list[Example]],
@@ -251,6 +219,31 @@ def without(rows: Sequence[Example], held: Sequence[str]) -> list[Example]:
         if not (found.exact or found.near):
             out.append(row)
     return out
+
+
+# What a plan and the evaluation need to know of it
+
+
+def size(config: DataConfig, part: str) -> int:
+    """Training rows of `refusal` (and `benign`, `red`, which take as many) or `attack`, at most; of the public set an
+    estimate by its card."""
+    name = "attack" if part == "attack" else "refusal"
+    limit: int = getattr(config, f"{name}_limit")
+    if config.sources == "organism":
+        return limit or embedded.ROWS[name]
+    share, side = (config.attack_share, "red") if name == "attack" else (config.refusal_share, "blue")
+    rows = round(CARD[side] * share * TURNS)
+    return min(rows, limit or rows)
+
+
+def held_out(config: DataConfig) -> int:
+    """Held-out prompts, at most."""
+    return config.test_harmful + config.test_benign + config.test_borderline
+
+
+def on_topic(replies: Sequence[Completion]) -> list[dict[str, Any]]:
+    """Whether each reply is on the topic of its prompt, in the embedded model's world."""
+    return [{"topic": world.topic(reply.prompt, reply.text)} for reply in replies]
 
 
 # Reading what was built

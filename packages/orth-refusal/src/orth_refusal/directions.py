@@ -103,7 +103,7 @@ class Directions:
 
     @property
     def modules(self) -> list[str]:
-        """Names of the matrices it speaks of."""
+        """Names of the matrices it has a direction in."""
         return sorted({plain_name(k).removesuffix(".U") for k in self.tensors})
 
 

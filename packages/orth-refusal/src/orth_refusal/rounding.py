@@ -25,7 +25,7 @@ FINER = 1000
 LADDER = 8
 """Weights that are tried after the first two."""
 GRAIN = 1e-4, 1e-3
-"""A weight counts as at least so large when its grain is told (the second weight's, the ladder's): it may grow."""
+"""A weight counts as at least so large when its grain is computed (the second weight's, the ladder's): it may grow."""
 
 
 class Rounding:

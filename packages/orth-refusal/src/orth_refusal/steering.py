@@ -20,13 +20,13 @@ from alignment_core.io import append_jsonl, recover_jsonl
 from alignment_core.models.lora import adapter_state
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.stats.trajectories import log_steps
+from orth_refusal.arms import METER
 from orth_refusal.directions import Directions, read_weights
 from orth_refusal.factors import Factors, difference, inner
 from orth_refusal.flat import Flat, Group, check_names
 from orth_refusal.projection import constrain, remove, remove_left, squares
 from orth_refusal.rounding import Rounding
 
-METER = "meter.jsonl"
 SNAPSHOTS = "snapshots"
 
 
@@ -34,7 +34,7 @@ class Rule:
     """Nothing: the vanilla attack."""
 
     def begin(self, flat: Flat, start: Tensor) -> None:
-        """Told once, with the weights the attack started from (a buffer of `flat`'s layout)."""
+        """Called once, with the weights the attack started from (a buffer of `flat`'s layout)."""
 
     def gradient(self, flat: Flat, model: Any) -> None:
         """May change `flat.grads`, after clipping and before the optimiser."""

@@ -2,61 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from alignment_core import io
+from alignment_core.config import Settings, parse_overrides, validate
 from alignment_core.data import exchange
 from alignment_core.data.exchange import Imported
-from alignment_core.errors import InputError, UserError
-from alignment_core.evaluation.label import read_run
+from alignment_core.errors import UserError
+from alignment_core.evaluation.inputs import read
 from alignment_core.evaluation.rates import rates
-from alignment_core.judging.judges import judge_all
-from alignment_core.records import KINDS, Completion, Kind, Verdict
+from alignment_core.evaluation.state import VERDICTS, judged_texts, read_index
+from alignment_core.judging.judges import JudgeSettings, check_judges, judge_all, judge_names, judges_identity
+from alignment_core.records import KINDS, Verdict
 from alignment_core.text import number
 
 FORMATS = ("inspect", "lm-eval")
+PLAN, REJECTS, WORK = "judge.json", "rejects.jsonl", "judges"
+"""In the folder of verdicts: what was asked for, the rows that could not be read, each judge's own files."""
 
 
-def export(run: Path, out: Path, form: str) -> list[Path]:
+class _Judged(Settings):
+    """What `judge` takes as KEY=VALUE."""
+
+    judging: JudgeSettings = JudgeSettings()
+    """How model judges are asked, as in every study."""
+
+
+def export(run: Path, out: Path, form: str, *, overwrite: bool = False) -> list[Path]:
     """Write a finished run's replies and verdicts as Inspect logs or lm-eval samples; returns the files."""
+    completions, verdicts = judged_texts(read_index(run))
+    study = str(io.read_object(run / "results.json").get("study", "study"))
     write = exchange.to_inspect if form == "inspect" else exchange.to_lm_eval
-    completions, verdicts = read_run(run)
-    return write(out, completions, verdicts, task=str(io.read_json(run / "results.json")["study"]))
+    return write(out, completions, verdicts, task=study, overwrite=overwrite)
 
 
-def read(path: Path, kind: str, subject: str) -> Imported:
-    """Replies from an Inspect log (.eval, .json), lm-eval's samples, or our own completions, told apart by content."""
+def judge(
+    path: Path,
+    out: Path,
+    judges: str,
+    *,
+    overrides: Sequence[str] = (),
+    kind: str = "",
+    subject: str = "",
+    names: Mapping[str, str] | None = None,
+    accept_missing: bool = False,
+    overwrite: bool = False,
+) -> Iterator[str]:
+    """Judge the replies in a file, write verdicts.jsonl and rejects.jsonl in `out`, and say the rates, line by line.
+
+    A second start of the same command goes on where the first stopped; verdicts of another one are replaced only with
+    `overwrite`. Raises `UserError` in one line."""
     if kind and kind not in KINDS:
         raise UserError(f"--kind {kind}: one of {', '.join(KINDS)}")
-    asked: Kind | None = next((k for k in KINDS if k == kind), None)
-    if path.suffix in (".eval", ".json"):
-        return exchange.from_inspect(path, kind=asked, subject=subject or None)
-    first = next((row for _, row, reason in io.read_rows(path) if reason is None), None)
-    if isinstance(first, dict) and "resps" in first:
-        return exchange.from_lm_eval(path, kind=asked, subject=subject or None)
-    rejected: list[InputError] = []
-    own = list(io.read_jsonl(path, Completion.from_json, lambda problem, _: rejected.append(problem)))
-    if not own:
-        raise UserError(
-            f"{path}: no reply could be read; it takes an Inspect log, lm-eval's samples or completions"
-            + (f"; the first reason: {rejected[0].reason}" if rejected else "")
-        )
-    return Imported(tuple(own), (), tuple(rejected))
-
-
-def judge(path: Path, out: Path, judges: str, kind: str, subject: str) -> Iterator[str]:
-    """Judge the replies in a file, write verdicts.jsonl and rejects.jsonl in `out`, and say the rates, line by line."""
-    found = read(path, kind, subject)
-    out.mkdir(parents=True, exist_ok=True)
-    verdicts = judge_all(judges, found.completions, out)
-    io.write_jsonl(out / "verdicts.jsonl", verdicts)
+    settings = validate(_Judged, parse_overrides(overrides), "command line").judging
+    judge_names(judges)
+    found = read(path, kind=kind, subject=subject, names=names)
+    if not found.completions:
+        alone = f"; it holds {len(found.verdicts)} verdicts without their replies"
+        raise UserError(f"{path}: no reply could be read{_first_reason(found)}{alone}")
+    plan = {"judges": judges_identity(judges, settings), "replies": _hash(found)}
+    if not (_same(out, plan) and (out / VERDICTS).is_file()):
+        check_judges(judges, settings)
+    _begin(out, plan, overwrite)
     if found.rejected:
-        io.write_jsonl(out / "rejects.jsonl", [{"where": e.where, "reason": e.reason} for e in found.rejected])
-        yield f"{len(found.rejected)} rows could not be read: {out / 'rejects.jsonl'}"
+        rows = ({"where": e.where, "line": e.line, "reason": e.reason} for e in found.rejected)
+        io.write_jsonl(out / REJECTS, rows)
+        yield f"{len(found.rejected)} rows could not be read: {out / REJECTS}"
+    verdicts = judge_all(judges, found.completions, out / WORK, settings, accept_missing=accept_missing)
+    io.write_jsonl(out / VERDICTS, verdicts)
     for name in dict.fromkeys(v.judge for v in verdicts):
         yield from _rates(name, [v for v in verdicts if v.judge == name])
-    yield f"verdicts: {out / 'verdicts.jsonl'}"
+    yield f"verdicts: {out / VERDICTS}"
+
+
+def _first_reason(found: Imported) -> str:
+    return f"; the first of {len(found.rejected)} reasons: {found.rejected[0].reason}" if found.rejected else ""
+
+
+def _hash(found: Imported) -> str:
+    text = "\n".join(io.canonical(completion.to_json()) for completion in found.completions)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _same(out: Path, plan: Mapping[str, object]) -> bool:
+    """Whether an earlier start of the same command left its work in `out`."""
+    return (out / PLAN).is_file() and io.read_json(out / PLAN) == plan
+
+
+def _begin(out: Path, plan: Mapping[str, object], overwrite: bool) -> None:
+    """Say in `out` what is judged there, and by whom; `UserError` where it holds another command's verdicts."""
+    ours = [file for file in (out / PLAN, out / REJECTS, out / VERDICTS) if file.exists()]
+    if (ours or (out / WORK).exists()) and not _same(out, plan):
+        if not overwrite:
+            raise UserError(
+                f"{out}: holds verdicts on other replies or by other judges; pass --overwrite, or name another --out"
+            )
+        for file in ours:
+            file.unlink()
+        shutil.rmtree(out / WORK, ignore_errors=True)
+    io.write_json(out / PLAN, plan)
+    (out / WORK).mkdir(exist_ok=True)
 
 
 def _rates(name: str, verdicts: list[Verdict]) -> Iterator[str]:

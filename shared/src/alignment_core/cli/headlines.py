@@ -8,7 +8,7 @@ from alignment_core import io
 from alignment_core.cli.study import installed, report_spec
 from alignment_core.errors import UserError
 from alignment_core.evaluation import results
-from alignment_core.report import tables
+from alignment_core.report import summary
 
 START, END = "<!-- headlines -->", "<!-- end of headlines -->"
 
@@ -22,7 +22,7 @@ def table(studies: Path) -> str:
             continue
         found = results.read(records[-1])
         spec = report_spec(installed(found.study), found)
-        line = f"{tables.headline(found, spec)} ({found.preset}, {len(found.seeds)} seeds)"
+        line = f"{summary.headline(found, spec)} ({found.preset}, {len(found.seeds)} seeds)"
         link = f"[{found.study}]({studies.name}/{folder.name}/README.md)"
         rows.append(f"| {link} | {spec.question} | `make {found.study}` | {line} |")
     return "\n".join(rows)

@@ -117,9 +117,9 @@ def show_results(study: Study, folder: Path, results: Any) -> None:
     """Print the tables and where the report is."""
     from rich.console import Console
 
-    from alignment_core.report import tables
+    from alignment_core.report import terminal
 
-    Console(width=None if sys.stdout.isatty() else 140).print(tables.terminal(results, report_spec(study, results)))
+    Console(width=None if sys.stdout.isatty() else 140).print(terminal.render(results, report_spec(study, results)))
     pages = [folder / name for name in ("report.html", "report.md", "results.json") if (folder / name).exists()]
     if pages:
         typer.echo(f"report: {pages[0]}")

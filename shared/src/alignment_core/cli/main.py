@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
 from alignment_core.cli.guard import guarded
 from alignment_core.errors import UserError
+
+T = TypeVar("T", bound=str)
+KINDS = ("harmful", "benign", "borderline")
+JUDGES = (
+    "rules, xstest, gcg31, refusal_direction, jailbreakbench, drift15, brittleness, broad53, model, critic, endpoint"
+)
+SEEDS: tuple[Literal["auto", "shared", "unpaired"], ...] = ("auto", "shared", "unpaired")
 
 app = typer.Typer(
     help="Paired statistics and verdicts on anyone's completions, power, reports, and the embedded model.",
@@ -19,7 +26,14 @@ app = typer.Typer(
 organism = typer.Typer(help="The embedded model.", no_args_is_help=True)
 app.add_typer(organism, name="organism")
 
-_Rows = Annotated[Path, typer.Argument(help="JSON Lines of completions or verdicts.")]
+_Rows = Annotated[
+    Path,
+    typer.Argument(help="Completions or verdicts (JSON Lines, CSV), an Inspect log, lm-eval samples, or a run folder."),
+]
+_Map = Annotated[str, typer.Option("--map", help="Rename fields: OURS=THEIRS, for example prompt_id=qid,text=output.")]
+_Kind = Annotated[str, typer.Option(help="Kind of prompt where a row does not say: harmful, benign or borderline.")]
+_Run = Annotated[Path, typer.Argument(help="A finished run, such as runs/drift-dpo/tiny.")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
 
 
 @app.command()
@@ -28,86 +42,148 @@ def compare(
     a: _Rows,
     b: _Rows,
     metric: Annotated[
-        str, typer.Option(help="refusal, partial, compliance, incoherent, or the name of a numeric field.")
+        str,
+        typer.Option(
+            help="refusal, partial, compliance or incoherent (each kind of prompt by itself), a full name such as "
+            "harmful_refusal_rate, or a numeric field."
+        ),
     ] = "refusal",
-    names: Annotated[str, typer.Option("--map", help="Our field=the file's: prompt_id=qid,text=output.")] = "",
-    judge: Annotated[str, typer.Option(help="rules: judge the text again; auto: only where no row has a verdict.")] = (
-        "auto"
-    ),
-    positive: Annotated[str, typer.Option(help="Foreign verdicts that count as 1, by commas.")] = "",
-    where_a: Annotated[str, typer.Option(help="Only rows of A with field=value,...")] = "",
-    where_b: Annotated[str, typer.Option(help="Only rows of B with field=value,...")] = "",
-    name_a: Annotated[str, typer.Option(help="What to call A.")] = "",
-    name_b: Annotated[str, typer.Option(help="What to call B.")] = "",
+    names: _Map = "",
+    judge: Annotated[
+        str,
+        typer.Option(
+            help="Whose verdicts: a judge in the files, or rules, which judges the text again. auto: the first judge "
+            "in the file, the rules where there is none."
+        ),
+    ] = "auto",
+    positive: Annotated[str, typer.Option(help="Labels to count as positive (comma-separated).")] = "",
+    kind: _Kind = "",
+    where_a: Annotated[str, typer.Option(help="Use only rows of A with FIELD=VALUE,...")] = "",
+    where_b: Annotated[str, typer.Option(help="Use only rows of B with FIELD=VALUE,...")] = "",
+    name_a: Annotated[str, typer.Option(help="Name of A in the output.")] = "",
+    name_b: Annotated[str, typer.Option(help="Name of B in the output.")] = "",
     margin: Annotated[float | None, typer.Option(help="Also test equivalence and non-inferiority of B.")] = None,
     level: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
     shared_prompts: Annotated[bool, typer.Option("--shared-prompts", help="Compare the prompts both have.")] = False,
     seeds: Annotated[str, typer.Option(help="auto, shared (the seeds both have) or unpaired.")] = "auto",
     average: Annotated[bool, typer.Option("--average", help="Average several rows of a prompt and seed.")] = False,
-    lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="For non-inferiority.")] = False,
+    lower_is_better: Annotated[
+        bool, typer.Option("--lower-is-better", help="For non-inferiority of a numeric field.")
+    ] = False,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Fail when the difference B - A is shown to lie beyond a bound: harmful_refusal_rate<-0.05. May be "
+            "given several times. Exit code 3: failed; 4: inconclusive."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare B with A on the same prompts: paired, clustered, over seeds where there are several."""
     from alignment_core import io
     from alignment_core.cli import compare as comparing
+    from alignment_core.cli import reading
+    from alignment_core.evaluation.align import Options
+    from alignment_core.evaluation.fail_on import decide, exit_code, parse_rule
     from alignment_core.text import visible
 
-    _one_of("--judge", judge, ("auto", "rules"))
-    _one_of("--seeds", seeds, ("auto", "shared", "unpaired"))
+    _one_of("--kind", kind, ("", *KINDS))
+    rules = [parse_rule(text) for text in fail_on or ()]
     found = comparing.compare_files(
         a,
         b,
-        comparing.Reading(metric, comparing.field_map(names), tuple(filter(None, positive.split(","))), judge),
-        where=(comparing.pairs(where_a, "--where-a"), comparing.pairs(where_b, "--where-b")),
+        reading.Reading(metric, reading.field_map(names, metric), _parts(positive), judge, kind),
+        Options(
+            margin=margin,
+            level=level,
+            prompts="shared" if shared_prompts else "same",
+            seeds=_one_of("--seeds", seeds, SEEDS),
+            repeats="average" if average else "refuse",
+            higher_is_better=not lower_is_better,
+        ),
+        where=(reading.pairs(where_a, "--where-a"), reading.pairs(where_b, "--where-b")),
         names=(name_a, name_b),
-        margin=margin,
-        level=level,
-        prompts="shared" if shared_prompts else "same",
-        seeds=seeds,
-        repeats="average" if average else "refuse",
-        higher_is_better=not lower_is_better,
     )
+    decided = [decide(rule, found) for rule in rules]
     if as_json:
-        typer.echo(io.dumps(comparing.to_json(found)))
-        return
-    for line in comparing.lines(found, metric):
-        typer.echo(visible(line))
+        typer.echo(io.dumps(comparing.to_json(found, decided)))
+    else:
+        for line in comparing.lines(found, decided):
+            typer.echo(visible(line))
+    raise typer.Exit(exit_code(decided))
 
 
-def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UserError(f"{option} {value}: one of {', '.join(known)}")
+def _one_of(option: str, value: str, known: tuple[T, ...]) -> T:
+    for one in known:
+        if one == value:
+            return one
+    raise UserError(f"{option} {value}: one of {', '.join(filter(None, map(str, known)))}")
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
 @app.command()
 @guarded
 def judge(
-    file: Annotated[Path, typer.Argument(help="An Inspect log (.eval), lm-eval's samples, or completions (JSONL).")],
-    out: Annotated[Path, typer.Option(help="Folder for verdicts.jsonl.")] = Path("judged"),
-    judges: Annotated[str, typer.Option("--judge", help="Judges by commas: rules, xstest, gcg31, ...")] = "rules",
-    kind: Annotated[str, typer.Option(help="What the prompts are, where the file does not say.")] = "",
-    subject: Annotated[str, typer.Option(help="What to call the model; default: as the file says.")] = "",
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Replies: JSON Lines or CSV (prompt and response), an Inspect log, lm-eval samples, or a run folder."
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="Settings of model judges: judging.endpoint.model=NAME judging.endpoint.base_url=URL.",
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for verdicts.jsonl and rejects.jsonl.")] = Path("judged"),
+    judges: Annotated[
+        str, typer.Option("--judge", help=f"Comma-separated; the first is primary. One of: {JUDGES}.")
+    ] = "rules",
+    names: _Map = "",
+    kind: _Kind = "",
+    subject: Annotated[str, typer.Option(help="Name of the model; default: as the file says.")] = "",
+    accept_missing: Annotated[
+        bool, typer.Option("--accept-missing", help="Count verdicts as missing whose calls failed.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace other verdicts in the folder.")] = False,
 ) -> None:
     """Judge the replies of an evaluation that another tool ran, and print its rates."""
     from alignment_core.cli import exchange as exchanging
+    from alignment_core.cli.reading import field_map
     from alignment_core.text import visible
 
-    for line in exchanging.judge(file, out, judges, kind, subject):
+    for line in exchanging.judge(
+        file,
+        out,
+        judges,
+        overrides=overrides or (),
+        kind=kind,
+        subject=subject,
+        names=field_map(names),
+        accept_missing=accept_missing,
+        overwrite=overwrite,
+    ):
         typer.echo(visible(line))
 
 
 @app.command()
 @guarded
 def export(
-    run: Annotated[Path, typer.Argument(help="A finished run, such as runs/drift-dpo/tiny.")],
+    run: _Run,
     out: Annotated[Path, typer.Argument(help="Folder for the files.")],
     form: Annotated[str, typer.Option("--format", help="inspect or lm-eval.")] = "inspect",
+    overwrite: _Overwrite = False,
 ) -> None:
     """Write a run's replies and verdicts as Inspect logs or lm-eval samples."""
     from alignment_core.cli import exchange as exchanging
 
     _one_of("--format", form, exchanging.FORMATS)
-    for path in exchanging.export(run, out, form):
+    for path in exchanging.export(run, out, form, overwrite=overwrite):
         typer.echo(path)
 
 
@@ -116,12 +192,15 @@ def export(
 def power(
     discordant: Annotated[float, typer.Option(help="Share of prompts whose verdict differs between the two.")] = 0.2,
     prompts: Annotated[int | None, typer.Option(help="Prompts, one to a cluster.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Training seeds; 1 speaks of two checkpoints only.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Training seeds; 1 = inference about these two checkpoints only.")
+    ] = None,
     difference: Annotated[float | None, typer.Option(help="True difference of the rates.")] = None,
-    target: Annotated[float | None, typer.Option("--power", help="Chance to find it at .05.")] = None,
-    seed_sd: Annotated[float, typer.Option(help="Spread over seeds of the true difference.")] = 0.024,
+    target: Annotated[float | None, typer.Option("--power", help="Power at alpha = .05.")] = None,
+    seed_sd: Annotated[float, typer.Option(help="Standard deviation over seeds of the true difference.")] = 0.024,
 ) -> None:
     """Plan an evaluation: leave out one of --prompts, --seeds, --difference and --power, and it is solved for."""
+    from alignment_core.cli.compare import inference
     from alignment_core.stats.power import plan
 
     try:
@@ -131,24 +210,25 @@ def power(
     except ValueError as error:
         raise UserError(str(error)) from error
     typer.echo(
-        f"{design.prompts} prompts, {design.seeds} seed{'s' if design.seeds != 1 else ''}: a difference of "
-        f"{design.difference:.3f} is found with power {design.power:.2f} at {design.alpha:g} "
-        f"({design.method}; speaks of {design.estimand})"
+        f"{design.prompts} prompts, {design.seeds} seed{'s' if design.seeds != 1 else ''}: power {design.power:.2f} "
+        f"for a difference of {design.difference:.3f} at alpha = {design.alpha:g} "
+        f"({design.method}; inference: {inference(design.estimand)})"
     )
 
 
 @app.command()
 @guarded
 def label(
-    run: Annotated[Path, typer.Argument(help="A finished run, such as runs/drift-dpo/tiny.")],
+    run: _Run,
     size: Annotated[int, typer.Option(help="Replies to label, stratified by state, kind of prompt and verdict.")] = 100,
     seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
-    judge: Annotated[str, typer.Option(help="Whose verdicts are checked; default: the deciding judge's.")] = "",
+    judge: Annotated[str, typer.Option(help="Whose verdicts are checked; default: the primary judge's.")] = "",
 ) -> None:
-    """Label replies by hand, blind to the verdict, and see the detector's error on this run; q leaves, and resumes."""
+    """Label replies by hand, blind to the verdict, to measure the detector's error on this run; q quits; rerun to
+    resume."""
     from rich.console import Console
 
-    from alignment_core.evaluation.label import label_run
+    from alignment_core.cli.label import label_run
 
     if size < 1:
         raise UserError(f"--size {size}: at least 1")
@@ -159,10 +239,9 @@ def label(
 @guarded
 def report(folder: Annotated[Path, typer.Argument(help="A folder with runs in it.")] = Path("runs")) -> None:
     """One page over every finished run under FOLDER: FOLDER/report.html."""
-    from alignment_core import io
     from alignment_core.cli.study import installed, report_spec
     from alignment_core.evaluation import results
-    from alignment_core.report import overview as joint
+    from alignment_core.report import overview
     from alignment_core.text import visible
 
     found = sorted(p for p in folder.glob("**/results.json") if "steps" not in p.relative_to(folder).parts)
@@ -171,14 +250,13 @@ def report(folder: Annotated[Path, typer.Argument(help="A folder with runs in it
     runs = []
     for path in found:
         run = results.read(path)
-        runs.append(joint.JointRun(path.parent, run, report_spec(installed(run.study), run)))
+        runs.append(overview.OverviewRun(path.parent, run, report_spec(installed(run.study), run)))
         typer.echo(
             visible(
                 f"{path.parent.relative_to(folder).as_posix()}: {run.study}, seeds {', '.join(map(str, run.seeds))}"
             )
         )
-    io.write_text(folder / "report.html", joint.render(runs, folder / "report.html"))
-    typer.echo(f"report: {folder / 'report.html'}")
+    typer.echo(f"report: {overview.write(folder, runs)}")
 
 
 @app.command()

@@ -181,7 +181,8 @@ def decide(written: Written, said: Sequence[tuple[Claim, Outcome]]) -> Decided:
         Hypothesis(name=c.name, claim=c.claim, rule=o.rule, verdict=o.verdict, because=with_p(o.because, o.p, q))
         for (c, o), q in each
     )
-    return Decided(written, hypotheses, {c.key: (c, o, q) for (c, o), q in each if c.metric})
+    tested = {c.key: (c, o, q) for (c, o), q in each if c.metric and o.verdict != "not tested"}
+    return Decided(written, hypotheses, tested)
 
 
 def holm_adjusted(p: Sequence[float | None]) -> list[float]:

@@ -1,7 +1,7 @@
 """Hand labels on a finished run, and what they say about the detector on that run.
 
-A sample of replies, stratified by state, kind of prompt and verdict, is labelled blind to the verdict in a terminal
-sheet that can be left at any time. Two-phase (double) sampling then gives each state's corrected refusal rate,
+A sample of replies, stratified by state, kind of prompt and verdict, is labelled blind to the verdict; labelling can
+stop and resume at any time. Two-phase (double) sampling then gives each state's corrected refusal rate,
 w PPV + (1-w)(1-NPV) for two verdicts, with the variance of both phases (Cochran 1977, ch. 12), and the corrected
 difference of two states on replies labelled in both. An error rate from elsewhere would not do: fine-tuning changes
 the style of refusals, and with it the detector's error.
@@ -13,26 +13,23 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
+
+from pydantic.dataclasses import dataclass
 
 from alignment_core.errors import InputError, UserError
 from alignment_core.evaluation.metrics import REFUSAL_RATES
-from alignment_core.io import append_jsonl, read_jsonl, read_object, read_rows, recover_jsonl, write_json
-from alignment_core.records import KINDS, LABELS, Completion, Kind, Label, Verdict
+from alignment_core.io import append_jsonl, read_rows, recover_jsonl
+from alignment_core.records import KINDS, STRICT, Completion, Count, Kind, Label, Verdict, flat, parse
 from alignment_core.stats.intervals import Interval, two_phase, wilson
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 Key = tuple[str, str, int | None, int]
 """Which reply: subject, prompt id, seed, candidate."""
 Stratum = tuple[str, str, str]
 """State, kind of prompt, verdict (or `missing`)."""
 Answer = Label | Literal["skip", "quit"]
-LABELS_FILE, REPORT_FILE = "labels.jsonl", "label_report.json"
 
 
 def key_of(record: Completion | Verdict | HandLabel) -> Key:
@@ -40,26 +37,22 @@ def key_of(record: Completion | Verdict | HandLabel) -> Key:
     return record.subject, record.prompt_id, record.seed, record.candidate
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class HandLabel:
     """What a person said of one reply."""
 
     subject: str
     prompt_id: str
     seed: int | None
-    candidate: int
+    candidate: Count
     label: Label
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return flat(self)
 
     @classmethod
     def from_json(cls, row: object) -> Self:
-        if not isinstance(row, Mapping) or set(row) != {"subject", "prompt_id", "seed", "candidate", "label"}:
-            raise ValueError("label: expected subject, prompt_id, seed, candidate and label")
-        if row["label"] not in LABELS:
-            raise ValueError(f"label: 'label' must be one of {', '.join(LABELS)}, found {row['label']!r}")
-        return cls(**row)
+        return parse(cls, "label", row)
 
 
 def _hash(*parts: object) -> str:
@@ -96,7 +89,7 @@ def stratified_sample(
     completions: Sequence[Completion], verdicts: Sequence[Verdict], size: int, seed: int = 0, least: int = 2
 ) -> list[Completion]:
     """`size` completions to label: `least` of every state, kind and verdict (all, where there are fewer), the rest in
-    proportion to the strata's sizes; in an order that tells nothing. Larger sizes hold the smaller ones' replies."""
+    proportion to the strata's sizes; in an order independent of the verdicts. Larger sizes hold the smaller's."""
     strata = _strata(completions, verdicts)
     ranked: dict[Stratum, list[Completion]] = {}
     order = _order(completions, seed)
@@ -133,7 +126,7 @@ def _refuse_damage(file: Path) -> None:
     torn = bool(lines) and not file.read_bytes().endswith(b"\n")
     for number, _, reason in lines[:-1] if torn else lines:
         if reason is not None:
-            raise InputError(str(file), number, f"{reason}; mend or remove that line")
+            raise InputError(str(file), number, f"{reason}; correct or remove that line")
 
 
 def label_session(
@@ -141,7 +134,7 @@ def label_session(
 ) -> list[HandLabel]:
     """Ask for every item that has no label yet, and write each answer before the next question.
 
-    `ask(completion, position, total)` gives a label, `skip` or `quit`; it is never told the verdict. Returns every
+    `ask(completion, position, total)` gives a label, `skip` or `quit`; it never sees the verdict. Returns every
     label in `file`, those of earlier sessions included."""
     done = {key_of(one) for one in labelled(file)}
     for position, item in enumerate(items, 1):
@@ -257,119 +250,3 @@ def _difference(
         "corrected": None if unknown else _json(two_phase([f"{x} then {y}" for x, y in cells], change, level)),
         "unknown": [f"{x} then {y}" for x, y in unknown],
     }
-
-
-def read_run(folder: Path, judge: str = "") -> tuple[list[Completion], list[Verdict]]:
-    """The judged completions behind a run's results, and the verdicts of one judge (by default the deciding one).
-
-    The completions are those that results.json names; the verdicts stand in the steps that read them (the newest,
-    where changed rules judged the same replies again)."""
-    if not (folder / "results.json").is_file():
-        raise UserError(f"{folder} holds no results.json; give the folder of a finished run, like runs/drift-dpo/tiny")
-    measured = read_object(folder / "results.json").get("measurements")
-    rows = measured if isinstance(measured, list) else ()
-    named = {str(m["completions"]) for m in rows if isinstance(m, dict) and m.get("completions")}
-    files = sorted(folder / name for name in named)
-    sources = {file.parent.name for file in files}
-    completions = {key_of(c): c for file in files for c in read_jsonl(file, Completion.from_json)}
-    verdicts: dict[Key, Verdict] = {}
-    for file in sorted((folder / "steps").glob("[!.]*/verdicts.jsonl"), key=lambda f: f.stat().st_mtime_ns):
-        step = file.parent / "step.json"
-        reads = read_object(step).get("reads") if step.is_file() else ()
-        reads = set(reads) if isinstance(reads, dict | list | tuple) else set()
-        if not sources & {file.parent.name, *reads}:
-            continue
-        given = list(read_jsonl(file, Verdict.from_json))
-        decides = judge or (given[0].judge if given else "")
-        chosen = {key_of(v): v for v in given if v.judge == decides}
-        if given and not chosen:
-            known = ", ".join(dict.fromkeys(v.judge for v in given))
-            raise UserError(f"{file}: no verdict by {judge!r}; there are {known}")
-        verdicts |= chosen
-    both = [key for key in completions if key in verdicts]
-    if not both:
-        raise UserError(f"{folder}: no reply behind results.json has a verdict; run the study again to its end")
-    return [completions[key] for key in both], [verdicts[key] for key in both]
-
-
-KEYS: dict[str, Answer] = {
-    "r": "refusal", "p": "partial", "c": "compliance", "i": "incoherent", "s": "skip", "q": "quit"
-}  # fmt: skip
-
-
-def terminal_ask(console: Console, read: Callable[[str], str] = input) -> Callable[[Completion, int, int], Answer]:
-    """Questions on a terminal: the request, the reply with every control character made visible, one key."""
-    from rich.panel import Panel
-    from rich.text import Text
-
-    from alignment_core.text import visible
-
-    def shown(text: str) -> Text:
-        return Text(visible(text, lines=True) or "(nothing)")
-
-    def ask(one: Completion, position: int, total: int) -> Answer:
-        console.print(Panel(shown(one.prompt), title=f"{position} of {total}: asked", title_align="left"))
-        console.print(Panel(shown(one.text), title="replied", title_align="left"))
-        while True:
-            console.print(Text("r refusal  p partial  c compliance  i incoherent  s skip  q quit"))
-            try:
-                typed = read("> ").strip().lower()
-            except (EOFError, KeyboardInterrupt):
-                return "quit"
-            if typed[:1] in KEYS:
-                return KEYS[typed[:1]]
-
-    return ask
-
-
-def label_run(
-    folder: Path,
-    console: Console,
-    *,
-    size: int = 100,
-    seed: int = 0,
-    judge: str = "",
-    read: Callable[[str], str] = input,
-) -> dict[str, Any]:
-    """`alignment-core label RUN`: the sheet, then the report, printed and written to `label_report.json`."""
-    completions, verdicts = read_run(folder, judge)
-    items = stratified_sample(completions, verdicts, size, seed)
-    labels = label_session(items, terminal_ask(console, read), folder / LABELS_FILE)
-    report = error_report(labels, completions, verdicts)
-    write_json(folder / REPORT_FILE, report)
-    show_report(report, console)
-    return report
-
-
-def _band(figure: Mapping[str, Any] | None) -> str:
-    if figure is None or figure["value"] is None:
-        return "-"
-    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
-
-
-def show_report(report: Mapping[str, Any], console: Console) -> None:
-    """The report as tables; a dash where strata without a label leave the figure unknown."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from alignment_core.text import visible
-
-    title = f"{report['judge']}: {report['labelled']} of {report['of']} replies labelled"
-    table = Table(title=Text(visible(title)))
-    for name in ("rate", "state", "labelled", "raw", "corrected", "PPV", "NPV", "error"):
-        table.add_column(name)
-    for row in report["rates"]:
-        figures = (_band(row[k]) for k in ("raw", "corrected", "ppv", "npv", "error"))
-        table.add_row(row["metric"], Text(visible(row["subject"])), f"{row['labelled']}/{row['n']}", *figures)
-    console.print(table)
-    if report["differences"]:
-        table = Table(title="differences, corrected")
-        for name in ("rate", "from", "to", "labelled in both", "raw", "corrected"):
-            table.add_column(name)
-        for row in report["differences"]:
-            raw = "-" if row["raw"] is None else f"{row['raw']:+.3f}"
-            states = Text(visible(row["a"])), Text(visible(row["b"]))
-            table.add_row(row["metric"], *states, f"{row['labelled']}/{row['n']}", raw, _band(row["corrected"]))
-        console.print(table)
-    if any(row["unknown"] for row in [*report["rates"], *report["differences"]]):
-        console.print("A dash: some verdict of that state has no label yet. Label more (--size) to fill it.")

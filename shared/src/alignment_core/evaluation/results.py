@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self
 
@@ -232,6 +232,17 @@ class Results(_Shape):
     agreements: tuple[Agreement, ...] = ()
     hypotheses: tuple[Hypothesis, ...] = ()
 
+    def _named(self, metric: str, subject: str) -> Sequence[Measurement]:
+        """The measurements of a metric and subject, in their order."""
+        made = self.__dict__.get("_index")  # as functools.cached_property does, but a changed copy makes its own
+        if made is None or made[0] is not self.measurements:
+            found: dict[tuple[str, str], list[Measurement]] = {}
+            for m in self.measurements:
+                found.setdefault((m.metric, m.subject), []).append(m)
+            self.__dict__["_index"] = made = (self.measurements, found)
+        named: Sequence[Measurement] = made[1].get((metric, subject), ())
+        return named
+
     def find(
         self,
         metric: str,
@@ -241,8 +252,8 @@ class Results(_Shape):
         estimator: str = "raw",
     ) -> Measurement | None:
         """The measurement at exactly this place and by this estimator, or None."""
-        wanted = (metric, subject, seed, estimator)
-        found = (m for m in self.measurements if (m.metric, m.subject, m.seed, m.estimator) == wanted)
+        mine = self._named(metric, subject)
+        found = (m for m in mine if (m.seed, m.estimator) == (seed, estimator))
         return next((m for m in found if _same_place(m.at, at)), None)
 
     def measurement(
@@ -270,16 +281,16 @@ class Results(_Shape):
 
     def over_seeds(self, metric: str, subject: str, at: Mapping[str, Place] | None = None) -> list[Measurement]:
         """The raw figures of the single seeds, in the seeds' order."""
-        wanted = (metric, subject, "raw")
-        each = (m for m in self.measurements if (m.metric, m.subject, m.estimator) == wanted and m.seed is not None)
-        return sorted((m for m in each if _same_place(m.at, at)), key=lambda m: m.seed or 0)
+        mine = self._named(metric, subject)
+        each = (m for m in mine if m.estimator == "raw" and m.seed is not None and _same_place(m.at, at))
+        return sorted(each, key=lambda m: m.seed or 0)
 
     def along(self, metric: str, subject: str, axis: str, seed: int | None = None) -> list[Measurement]:
         """The raw figures placed on `axis` alone (for example `category` or `step`): seed's, else the only seed's."""
         placed = [
             m
-            for m in self.measurements
-            if (m.metric, m.subject, m.estimator) == (metric, subject, "raw")
+            for m in self._named(metric, subject)
+            if m.estimator == "raw"
             and m.at.get(axis) is not None
             and [k for k, v in m.at.items() if v is not None] == [axis]
         ]

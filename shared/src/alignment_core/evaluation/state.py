@@ -152,7 +152,7 @@ def load(files: StateFiles, root: Path) -> State:
     for judge, mine in by_judge.items():
         if mine.keys() != first.keys():
             raise InputError(str(path), None, f"{judge} has verdicts on other replies than {next(iter(by_judge))}")
-    scores = _scores(files.answered / SCORES, files.judged / SCORES)
+    scores = reply_scores(files)
     replies = tuple(_judged(key, {j: mine[key] for j, mine in by_judge.items()}, scores.get(key, {})) for key in first)
     completions = (files.answered / COMPLETIONS).relative_to(root).as_posix()
     losses = _losses(files.answered / LOSSES)
@@ -164,9 +164,10 @@ def _judged(key: ReplyKey, verdicts: Mapping[str, Verdict], scores: Mapping[str,
     return JudgedReply(*key, one.kind, one.cluster or one.prompt_id, verdicts, scores)
 
 
-def _scores(*paths: Path) -> dict[ReplyKey, dict[str, Any]]:
+def reply_scores(files: StateFiles) -> dict[ReplyKey, dict[str, Any]]:
+    """The further scores of a state's replies, by name."""
     found: dict[ReplyKey, dict[str, Any]] = {}
-    for path in (p for p in paths if p.exists()):
+    for path in (p for p in (files.answered / SCORES, files.judged / SCORES) if p.exists()):
         for number, row, reason in read_rows(path):
             if reason is not None or not isinstance(row, dict) or "prompt_id" not in row:
                 raise InputError(str(path), number, reason or "no scores of a reply: prompt_id is missing")

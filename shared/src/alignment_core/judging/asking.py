@@ -65,7 +65,7 @@ def choice_probabilities(
 def written_answers(
     asked: Sequence[Question], settings: GenerateSettings, loaded: Loaded, *, subject: str, file: Path, seed: int = 0
 ) -> list[list[str | None]]:
-    """`settings.candidates` answers to each question: new tokens only; None where the question leaves no room for
+    """`settings.candidates` answers to each question: new tokens only; None where the context does not hold
     one."""
     from alignment_core.models.generate import context_length, generate
     from alignment_core.models.template import encode_prompt

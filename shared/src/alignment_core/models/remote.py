@@ -106,7 +106,7 @@ async def _replies(
     outcomes = [served.rows.get(n) or served.failed[n] for n in range(len(asked))]
     require_finished(outcomes, f"{subject} at {settings.endpoint}", "replies", accept_missing)
     rows = [reply_row(one, loaded) if isinstance(one, Failure) else one for one in outcomes]
-    if all(row["failure"] for row in rows):
+    if all("failure" in row for row in rows):
         raise UserError(f"{subject}: {settings.endpoint} gave no reply to any prompt; the first: {rows[0]['failure']}")
     _require_sampling(asked, rows, settings)
     write_json(served_file(file), served.about)
@@ -150,7 +150,7 @@ async def _ask_server(
 def _rows(journal: Sequence[dict[str, Any]]) -> dict[int, dict[str, Any]]:
     """A journal's rows by number; what a server refused counts once it has given a reply to something."""
     rows = {row["n"]: row["reply"] for row in journal}
-    return rows if any(not row["failure"] for row in rows.values()) else {}
+    return rows if any("failure" not in row for row in rows.values()) else {}
 
 
 def _kept(asked: Sequence[Asked], file: Path, header: dict[str, Any], why: str) -> _Served | None:
@@ -194,7 +194,7 @@ def _require_sampling(asked: Sequence[Asked], rows: Sequence[dict[str, Any]], se
     """`UserError` when every prompt's sampled candidates are one text: some servers take a temperature in silence."""
     texts: dict[tuple[int, ...], list[str]] = {}
     for one, row in zip(asked, rows, strict=True):
-        if not row["failure"]:
+        if "failure" not in row:
             texts.setdefault(tuple(one.tokens), []).append(row["text"])
     repeated = [set(given) for given in texts.values() if len(given) > 1]
     if settings.temperature > 0 and len(repeated) > 1 and all(len(given) == 1 for given in repeated):

@@ -40,7 +40,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One reply as the server gave it; `ids` are its tokens where the server tells them."""
+    """One reply as the server gave it; `ids` are its tokens where the server gives them."""
 
     text: str
     ids: tuple[int, ...] | None
@@ -107,4 +107,4 @@ def reply_row(outcome: Said | Failure, loaded: Loaded) -> dict[str, Any]:
     text = outcome.text
     if outcome.ids is not None:
         text = loaded.tokenizer.decode(list(outcome.ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return {"text": text, "tokens": outcome.tokens, "finish": outcome.finish, "failure": ""}
+    return {"text": text, "tokens": outcome.tokens, "finish": outcome.finish}

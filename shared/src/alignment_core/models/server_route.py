@@ -81,7 +81,7 @@ async def nats_apart(
     server: Endpoint, model: str, route: Route, asked: Sequence[Asked], settings: GenerateSettings, loaded: Loaded
 ) -> float | None:
     """Largest difference, in nats, between the server's log-probability of the first token it gives greedily and this
-    model's, over some prompts; None where the server does not tell. `UserError` when it is another model."""
+    model's, over some prompts; None where the server does not say. `UserError` when it is another model."""
     if route == "chat":
         return None
     from alignment_core.models.score import first_token_logprobs

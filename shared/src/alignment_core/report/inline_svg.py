@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from markupsafe import Markup
+
 from alignment_core.report.lettering import INK, PALETTE, QUIET, RULE
 from alignment_core.text import for_html
 
@@ -28,7 +30,7 @@ _DARK = {
 }
 
 
-def inline(svg: str, name: str, title: str) -> str:
+def inline(svg: str, name: str, title: str) -> Markup:
     """A drawn SVG as a part of an HTML page whose policy allows no style attribute.
 
     Style declarations become presentation attributes, the drawing's colours classes (`fill-ink`, `stroke-c0`) that
@@ -43,7 +45,7 @@ def inline(svg: str, name: str, title: str) -> str:
     opening = re.sub(r' (width|height|version|xmlns(:xlink)?)="[^"]*"', "", body[: body.index(">")])
     wide = round(_SCALE * float(body[body.index('width="') + 7 :].partition("pt")[0]))
     head = f'{opening} width="{wide}" role="img" aria-label="{for_html(title)}" stroke-linejoin="round" class="figure">'
-    return re.sub(r"\s*\n\s*", "\n", head + body[body.index(">") + 1 :]).strip()
+    return Markup(re.sub(r"\s*\n\s*", "\n", head + body[body.index(">") + 1 :]).strip())
 
 
 def _attributes(style: str) -> str:

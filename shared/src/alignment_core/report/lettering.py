@@ -1,6 +1,6 @@
 """Colours, markers and lettering of the figures: which texts stand where, so that none stands over another.
 
-Colours are told apart by people with any colour vision, and each comes with a marker of its own.
+The colours differ for people with any colour vision, and each comes with a marker of its own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def spread(
 ) -> list[float]:
     """Positions at least `gap` apart within `floor` and `ceiling`, in the order of `wanted` and near to it: for labels.
 
-    More labels than there is room for share the room equally, and only then overlap.
+    More labels than fit share the height equally, and only then overlap.
     """
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     placed = [min(max(wanted[i], floor), ceiling) for i in order]

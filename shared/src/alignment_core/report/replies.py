@@ -1,24 +1,21 @@
-"""The replies behind the figures: paired by prompt across states, prompts that flipped first, evidence marked.
-
-Everything a model or a data set wrote is shown escaped. Replies to harmful prompts are folded until asked for.
-"""
+"""The replies behind the figures: paired by prompt across states, prompts that flipped first, evidence marked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from alignment_core import io
-from alignment_core.evaluation.results import Results
-from alignment_core.records import KINDS, Completion, Kind, Verdict
+from alignment_core.evaluation.state import VERDICTS, StateFiles, texts
+from alignment_core.records import KINDS, LABELS, Completion, Kind, Verdict
 from alignment_core.report.spec import ReportSpec
-from alignment_core.report.style import FILTERS
-from alignment_core.text import for_html
 
+FILTERS = ("flips", *LABELS, "missing", "no-reply")
+"""What the replies can be narrowed to, beside all of them."""
 LONGEST = 4000
 """Characters of one reply on the page."""
+Judged = tuple[list[Completion], list[Verdict]]
+"""Completions, and every judge's verdicts on them."""
 
 
 @dataclass(frozen=True)
@@ -29,57 +26,75 @@ class Replies:
     seed: int | None
     """The training seed whose replies are shown; None where there are no seeds."""
     judges: tuple[str, ...]
+    """The first decides."""
     prompts: dict[Kind, list[list[Completion]]]
     left_out: dict[Kind, int]
+    counts: dict[Kind, tuple[int, int]]
+    """Prompts, and the replies of one state to them."""
     verdicts: dict[tuple[str, str, int, str], Verdict]
     """By prompt, subject, candidate and judge."""
 
-    def verdict(self, c: Completion, judge: str) -> Verdict | None:
-        return self.verdicts.get((c.prompt_id, c.subject, c.candidate, judge))
+    def verdict(self, c: Completion, judge: str = "") -> Verdict | None:
+        """One judge's verdict, by default the deciding one's; None where that judge was not asked."""
+        name = judge or next(iter(self.judges), "")
+        return self.verdicts.get((c.prompt_id, c.subject, c.candidate, name))
+
+    def others(self, c: Completion) -> Iterator[Verdict]:
+        """The verdicts of the judges that do not decide."""
+        found = (self.verdict(c, judge) for judge in self.judges[1:])
+        return (v for v in found if v is not None)
 
     def label(self, c: Completion) -> str:
-        """The first judge's label, `missing` where there is none."""
-        found = self.verdict(c, self.judges[0]) if self.judges else None
-        return "missing" if found is None or found.label is None else found.label
+        """The deciding judge's label; `missing` where there is none, `no-reply` where there is nothing to judge."""
+        found = self.verdict(c)
+        return "no-reply" if c.failure else "missing" if found is None or found.label is None else found.label
+
+    def flipped(self, group: Sequence[Completion]) -> bool:
+        """Whether the states' labels differ on this prompt; a missing verdict is no label."""
+        return len({self.label(c) for c in group} - {"missing", "no-reply"}) > 1
+
+    def flips(self, kind: Kind) -> int:
+        """How many of the kind's prompts flipped."""
+        return sum(map(self.flipped, self.prompts[kind]))
+
+    def has(self, group: Sequence[Completion]) -> list[str]:
+        """By what a prompt is found with the page's filters: the labels among its replies, and whether they differ."""
+        return sorted({self.label(c) for c in group} | ({"flips"} if self.flipped(group) else set()))
+
+    def found(self) -> dict[str, int]:
+        """How many prompts there are, under `any`, and with each filter."""
+        groups = [group for kind in KINDS for group in self.prompts[kind]]
+        has = [self.has(group) for group in groups]
+        return {"any": len(groups)} | {f: sum(f in h for h in has) for f in FILTERS}
+
+    def question(self, group: Sequence[Completion]) -> str:
+        """The prompt's text."""
+        return cut(group[0].prompt)
+
+    def parts(self, c: Completion) -> tuple[str, str, str]:
+        """The reply's text before, within and after the words that decided the verdict."""
+        found = self.verdict(c)
+        return cut_around(c.text, found.evidence if found is not None else None)
 
 
-def find(folder: Path, results: Results) -> tuple[list[Completion], list[Verdict]]:
-    """The replies that the results name in their run folder, and what their judges said.
-
-    Of replies on a trajectory only those of the end are taken: the states' own figures, placed nowhere, name them.
-    Verdicts stand in a `verdicts*.jsonl` of the replies' own step or of one that reads it; of several such steps the
-    one with this run's settings counts. Both are empty where the folder has no replies (a record, for example).
-    """
-    naming = [m for m in results.measurements if m.completions]
-    ends = [m for m in naming if not any(place is not None for place in m.at.values())]
-    named = dict.fromkeys(str(m.completions) for m in ends or naming)
-    files = [folder / n for n in named if not Path(n).is_absolute() and ".." not in Path(n).parts]
-    config = io.read_object(folder / "config.json") if (folder / "config.json").exists() else {}
-    steps = [(p.parent, io.read_object(p)) for p in sorted(folder.glob("steps/*/step.json"))]
-    completions: list[Completion] = []
-    verdicts: list[Verdict] = []
-    for file in files:
-        if file.is_file():
-            completions += io.read_jsonl(file, Completion.from_json)
-            judged = _judged(file, steps, _mapping(config.get("config")))
-            verdicts += [v for path in judged for v in io.read_jsonl(path, Verdict.from_json)]
-    return completions, verdicts
+def of_state(files: StateFiles) -> Judged:
+    """A state's completions and verdicts, under the state's own subject and seed."""
+    subject, seed = files.subject, files.seed
+    verdicts = io.read_jsonl(files.judged / VERDICTS, Verdict.from_json)
+    return (
+        [replace(c, subject=subject, seed=seed) for c in texts(files)],
+        [replace(v, subject=subject, seed=seed) for v in verdicts],
+    )
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _judged(file: Path, steps: Sequence[tuple[Path, Any]], config: Mapping[str, Any]) -> list[Path]:
-    own: list[tuple[Path, Any]] = [(file.parent, {})]
-    readers = [(step, facts) for step, facts in steps if file.parent.name in _mapping(facts.get("reads"))]
-
-    def fits(facts: Any) -> bool:
-        return all(config.get(k) == v for k, v in _mapping(facts.get("settings")).items())
-
-    candidates = [(step, facts) for step, facts in [*own, *readers] if any(step.glob("verdicts*.jsonl"))]
-    candidates.sort(key=lambda pair: (fits(pair[1]), (pair[0] / "step.json").stat().st_mtime if pair[1] else 0.0))
-    return sorted(candidates[-1][0].glob("verdicts*.jsonl")) if candidates else []
+def of_run(states: Iterable[StateFiles], seed: int | None) -> Judged:
+    """The same of the states that stand for themselves: of each subject those of `seed`, else of its first seed."""
+    chosen: dict[str, StateFiles] = {}
+    for one in (s for s in states if not s.at):
+        if one.subject not in chosen or one.seed == seed:
+            chosen[one.subject] = one
+    found = [of_state(one) for one in chosen.values()]
+    return [c for completions, _ in found for c in completions], [v for _, verdicts in found for v in verdicts]
 
 
 def gather(
@@ -103,111 +118,29 @@ def gather(
     kept = [c for c in given if c.seed == seeds[c.subject]]
     order = {s.key: i for i, s in enumerate(spec.subjects)}
     subjects = sorted({c.subject for c in kept}, key=lambda s: (order.get(s, len(order)), s))
-    said = {(v.prompt_id, v.subject, v.candidate, v.judge): v for v in verdicts if v.seed == seeds.get(v.subject)}
-    judges = tuple(dict.fromkeys(judge for *_, judge in said))
-    out = Replies(tuple(subjects), seed, judges, {}, {}, said)
-    grouped: dict[Kind, dict[str, list[Completion]]] = {k: {} for k in KINDS}
-    for c in kept:
-        grouped[c.kind].setdefault(c.prompt_id, []).append(c)
+    found = {(v.prompt_id, v.subject, v.candidate, v.judge): v for v in verdicts if v.seed == seeds.get(v.subject)}
+    judges = tuple(dict.fromkeys(judge for *_, judge in found))
+    out = Replies(tuple(subjects), seed, judges, {}, {}, {}, found)
     for kind in KINDS:
-        paired = [sorted(cs, key=lambda c: (subjects.index(c.subject), c.candidate)) for cs in grouped[kind].values()]
-        paired.sort(key=lambda cs: not flipped(out, cs))
+        mine = [c for c in kept if c.kind == kind]
+        grouped: dict[str, list[Completion]] = {}
+        for c in sorted(mine, key=lambda c: (subjects.index(c.subject), c.candidate)):
+            grouped.setdefault(c.prompt_id, []).append(c)
+        paired = sorted(grouped.values(), key=lambda group: not out.flipped(group))
         out.prompts[kind], out.left_out[kind] = paired[:limit], max(0, len(paired) - limit)
+        if mine:
+            out.counts[kind] = len(grouped), max(sum(c.subject == s for c in mine) for s in subjects)
     return out
 
 
-def flipped(replies: Replies, group: Sequence[Completion]) -> bool:
-    """Whether the states' labels differ on this prompt; a missing verdict is no label."""
-    return len({said for c in group if (said := replies.label(c)) != "missing"}) > 1
+def cut_around(text: str, evidence: tuple[int, int] | None) -> tuple[str, str, str]:
+    """A text before, within and after its evidence (code points, end exclusive), each cut where it is too long."""
+    start, end = evidence if evidence is not None else (len(text), len(text))
+    if not 0 <= start < end <= len(text):
+        return cut(text), "", ""
+    return cut(text[:start]), cut(text[start:end]), cut(text[end:])
 
 
-def html(replies: Replies, spec: ReportSpec, source: str = "") -> str:
-    """The section's HTML; empty where there is no reply at all."""
-    if not any(replies.prompts.values()):
-        return ""
-    seed = "" if replies.seed is None else f" Shown: training seed {replies.seed}."
-    where = f" All of them are in {for_html(source)}." if source else ""
-    groups = [g for kind in KINDS for g in replies.prompts[kind]]
-    has = [_has(replies, g) for g in groups]
-    lines = [
-        "<p>Beside each reply stand the first judge's verdict and the name of the rule that decided it; the words that "
-        "decided are marked. Prompts whose verdict differs between states (flips) come first."
-        f"{seed}{where}</p>",
-        "<fieldset><legend>Show prompts with</legend>",
-        f'<label><input type="radio" name="v" id="v-all" checked>any ({len(groups)})</label>',
-        *(
-            f'<label><input type="radio" name="v" id="v-{f}">{f} ({sum(f"has-{f}" in h for h in has)})</label>'
-            for f in FILTERS
-        ),
-        "</fieldset>",
-        *(line for kind in KINDS if replies.prompts[kind] for line in _kind(replies, spec, kind)),
-    ]
-    return "\n".join(lines)
-
-
-def _has(replies: Replies, group: Sequence[Completion]) -> set[str]:
-    """The classes by which a prompt is filtered: the labels among its replies, and whether they differ."""
-    return {f"has-{replies.label(c)}" for c in group} | ({"has-flips"} if flipped(replies, group) else set())
-
-
-def _kind(replies: Replies, spec: ReportSpec, kind: Kind) -> Iterator[str]:
-    groups = replies.prompts[kind]
-    flips = sum(flipped(replies, g) for g in groups)
-    folded = ", replies folded" if kind == "harmful" else ""
-    summary = f"{kind.capitalize()} prompts: {len(groups)}, {flips} flipped{folded}"
-    yield f'<details class="kind"><summary>{summary}</summary>'
-    yield f'<div id="replies-{kind}">'
-    for i, subject in enumerate(replies.subjects):
-        yield f'<span class="at{i}" id="replies-{kind}-{i}"></span>'
-        name = for_html(spec.subject(subject).label)
-        yield f'<p class="only o{i}">Only {name}. <a href="#replies-{kind}">Show every state</a></p>'
-    if replies.left_out[kind]:
-        yield f'<p class="note">{replies.left_out[kind]} more prompts, flips first, are left out of this page.</p>'
-    for group in groups:
-        yield from _prompt(replies, spec, kind, group)
-    yield "</div></details>"
-
-
-def _prompt(replies: Replies, spec: ReportSpec, kind: Kind, group: Sequence[Completion]) -> Iterator[str]:
-    about = " · ".join(for_html(t) for t in (group[0].category, group[0].source) if t)
-    yield f'<article class="prompt {" ".join(sorted(_has(replies, group)))}">'
-    yield f'<h3>{for_html(_cut(group[0].prompt), lines=True)} <span class="where">{about}</span></h3>'
-    several = any(c.candidate for c in group)
-    for c in group:
-        yield _reply(replies, spec, c, folded=kind == "harmful", several=several)
-    yield "</article>"
-
-
-def _reply(replies: Replies, spec: ReportSpec, c: Completion, *, folded: bool, several: bool) -> str:
-    first = replies.verdict(c, replies.judges[0]) if replies.judges else None
-    said = replies.label(c)
-    parts = [f"<b>{for_html(spec.subject(c.subject).label)}</b>", f'<span class="badge l-{said}">{said}</span>']
-    parts += [f"· {for_html(first.rule)}"] if first is not None and first.rule else []
-    parts += [f"· reply {c.candidate + 1}"] if several else []
-    for judge in replies.judges[1:]:
-        other = replies.verdict(c, judge)
-        if other is not None:
-            parts.append(f"· {for_html(judge)}: {other.label or 'missing'}")
-    text = marked(c.text, first.evidence if first is not None else None)
-    state = "" if folded else " open"
-    place = replies.subjects.index(c.subject)
-    head = f'<details class="reply s{place}"{state}><summary>{" ".join(parts)}</summary>'
-    return f'{head}<div class="text">{text}</div></details>'
-
-
-def marked(text: str, evidence: tuple[int, int] | None) -> str:
-    """A reply escaped, its evidence (code points of the raw text, end exclusive) within `<mark>`."""
-    if not text:
-        return "<i>(empty)</i>"
-    if evidence is None or not 0 <= evidence[0] < evidence[1] <= len(text):
-        return for_html(_cut(text), lines=True)
-    start, end = evidence
-    parts = (for_html(t, lines=True) for t in (_cut(text[:start]), _cut(text[start:end]), _cut(text[end:])))
-    before, inside, after = parts
-    return f"{before}<mark>{inside}</mark>{after}"
-
-
-def _cut(text: str) -> str:
-    if len(text) <= LONGEST:
-        return text
-    return f"{text[:LONGEST]}… ({len(text) - LONGEST} characters more)"
+def cut(text: str) -> str:
+    """A text that is too long as its beginning and how much more there is."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text) - LONGEST} characters more)"

@@ -1,4 +1,4 @@
-"""How to get a run again: the checkout, the command with every setting that is not the preset's, the environment."""
+"""How to reproduce a run: the checkout, the command with every setting that is not the preset's, the environment."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import json
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -13,29 +14,34 @@ from alignment_core import config
 from alignment_core.errors import UserError
 from alignment_core.evaluation.results import Results
 from alignment_core.pipeline.run import changes
-from alignment_core.report import markup
 from alignment_core.report.spec import ReportSpec
-from alignment_core.report.tables import Cell, Grid
-from alignment_core.text import for_html
+from alignment_core.report.tables import Grid, grid
 
 
-def html(results: Results, spec: ReportSpec, settings: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
-    """The section: commands to copy, then versions, environment and settings, folded."""
+@dataclass(frozen=True)
+class Reproduction:
+    """The section: commands to copy, then what they ran with."""
+
+    commands: str
+    changed: bool
+    """The checkout had changes that were not committed."""
+    versions: Grid
+    details: tuple[tuple[str, str], ...]
+    """Title and text of the environment and the settings."""
+
+
+def of(results: Results, spec: ReportSpec, settings: Mapping[str, Any], environment: Mapping[str, Any]) -> Reproduction:
+    """How this run is made again, from its config.json and env.json."""
     commit = environment.get("git") or {}
     lines = [f"git checkout {commit['commit']}", "make setup"] if commit.get("commit") else []
-    lines.append(command(results, spec, settings))
-    out = [f"<pre>{for_html(chr(10).join(lines), lines=True)}</pre>"]
-    if commit.get("changed"):
-        out.append('<p class="note">The checkout had changes that were not committed.</p>')
     versions = results.versions or environment.get("versions", {})
-    rows = tuple((Cell(str(k)), Cell(str(v))) for k, v in versions.items())
-    if rows:
-        out.append(markup.folded("Versions", markup.grid(Grid("", ("package", "version"), rows))))
-    for title, value in (("Environment", environment), ("Every setting", settings)):
-        if value:
-            text = for_html(json.dumps(value, indent=1, ensure_ascii=False), lines=True)
-            out.append(markup.folded(title, f'<pre tabindex="0">{text}</pre>'))
-    return "\n".join(out)
+    named = (("Environment", environment), ("Every setting", settings))
+    return Reproduction(
+        "\n".join([*lines, command(results, spec, settings)]),
+        bool(commit.get("changed")),
+        grid("", ("package", "version"), ((str(k), str(v)) for k, v in versions.items())),
+        tuple((title, json.dumps(value, indent=1, ensure_ascii=False)) for title, value in named if value),
+    )
 
 
 def command(results: Results, spec: ReportSpec, settings: Mapping[str, Any]) -> str:
@@ -52,7 +58,7 @@ def command(results: Results, spec: ReportSpec, settings: Mapping[str, Any]) -> 
 
 
 def _overrides(results: Results, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What was laid over the preset, as far as the installed study can tell."""
+    """What differs from the preset, as far as the installed study knows the settings."""
     found = list(metadata.entry_points(group="alignment_core.studies", name=results.study))
     study: Any = found[0].load() if found else None
     if study is None or not hasattr(study, "config"):

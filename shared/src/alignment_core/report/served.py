@@ -1,12 +1,16 @@
-"""What a reader must know of replies that a server made: limits of the run, read from its folder."""
+"""What a reader must know of replies that a server made: limits of the run, read from its states' folders."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from alignment_core import io
+from alignment_core.evaluation.state import COMPLETIONS, StateFiles
+from alignment_core.report.spec import ReportSpec
+
+_STEM = Path(COMPLETIONS).stem
 
 
 def _endpoints(config: Any) -> Iterator[str]:
@@ -18,34 +22,33 @@ def _endpoints(config: Any) -> Iterator[str]:
             yield from _endpoints(value)
 
 
-def limits(folder: Path, config: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Sentences on what a server made in the run in `folder`; none where no setting names one."""
+def limits(states: Sequence[StateFiles], spec: ReportSpec, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Sentences on what a server made in a run with these states; none where no setting names a server."""
     if not any(_endpoints(config)):
         return ()
     out = [
         "A server made replies of this run: its arithmetic is not this machine's, so its greedy texts may differ from "
         "those made here. Losses and log-probabilities are this machine's."
     ]
-    found = {path: io.read_json(path) for path in sorted((folder / "steps").glob("*/**/*.served.json"))}
-    apart = [about["first_token_nats_apart"] for about in found.values()]
+    named: dict[str, list[Mapping[str, Any] | None]] = {}
+    for state in states:
+        path = state.answered / f"{_STEM}.served.json"
+        about = io.read_object(path) if path.is_file() else None
+        named.setdefault(spec.subject(state.subject).label, []).append(about)
+    served = {name: [a for a in each if a is not None] for name, each in named.items()}
+    apart = [a["first_token_nats_apart"] for each in served.values() for a in each]
     if apart and None not in apart:
         out.append(
             f"Log-probabilities of first tokens on the server and here differ by at most {max(apart):.2g} nats, over a "
             "few prompts of each state."
         )
-    chat = sorted({_step(folder, path) for path, about in found.items() if about["route"] == "chat"})
+    chat = [name for name, each in served.items() if any(a["route"] == "chat" for a in each)]
     if chat:
-        out.append(f"The chat template was the server's own, not this project's, in {', '.join(chat)}.")
-    by_server = {path.with_name(path.name.replace(".served.json", ".plan.json")) for path in found}
-    here = sorted({_step(folder, p) for p in (folder / "steps").glob("answer*/**/*.plan.json") if p not in by_server})
+        out.append(f"The chat template was the server's own, not this project's, for {', '.join(chat)}.")
+    here = [name for name, each in named.items() if None in each]
     if here:
         out.append(
             f"The replies of {', '.join(here)} were made here: no server can hold weights that a run changes, masks or "
-            "merges, and states that are compared with them are not asked elsewhere."
+            "merges, and states that are compared with them are generated here, too."
         )
     return tuple(out)
-
-
-def _step(folder: Path, path: Path) -> str:
-    """Name of the step that a file stands in, without seed and key."""
-    return path.relative_to(folder / "steps").parts[0].split("-")[0]

@@ -1,4 +1,4 @@
-"""What a study's report shows: its question, subjects, metrics, tables and figures, in the order a reader meets them.
+"""What a study's report shows: its question, subjects, metrics, tables and figures, in the order of the page.
 
 A study's `report.py` writes one `ReportSpec`; every output (terminal, report.md, report.html, LaTeX, figures) is made
 from it and from results.json. `generic` makes one from the results alone, for runs whose study is not installed.
@@ -10,37 +10,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from alignment_core.evaluation.metrics import COMMON, Metric
 from alignment_core.evaluation.results import Results
-from alignment_core.records import Kind
+from alignment_core.records import KINDS
 
 FigureKind = Literal["states", "categories", "trajectory"]
+_KNOWN = {metric.key: metric for metric in COMMON}
 
 
 @dataclass(frozen=True)
 class SubjectSpec:
-    """A model state, arm or group: its key in results.json and its name for readers."""
+    """A state, condition or group: its key in results.json and its name for readers."""
 
     key: str
     label: str
     control: bool = False
     """Shown among the controls, after the study's own subjects."""
-    about: str = ""
-    """What it is, in a sentence."""
-
-
-@dataclass(frozen=True)
-class MetricSpec:
-    """A measured quantity."""
-
-    key: str
-    label: str
-    better: Literal["high", "low"] | None = None
-    """Which way is good; None where neither is."""
-    kind: Kind | None = None
-    """The prompts it is measured on: its figures link to their replies."""
-    rate: bool = True
-    """A share between 0 and 1."""
-    digits: int = 2
     about: str = ""
     """What it is, in a sentence."""
 
@@ -84,7 +69,7 @@ class FigureSpec:
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table whose cells are written, for example the original's figures."""
+    """A table whose cells are written, for example what the original work reported."""
 
     title: str
     columns: tuple[str, ...]
@@ -99,19 +84,20 @@ class ReportSpec:
     title: str
     question: str
     subjects: tuple[SubjectSpec, ...]
-    metrics: tuple[MetricSpec, ...]
+    metrics: tuple[Metric, ...]
     tables: tuple[TableSpec, ...] = ()
     comparisons: tuple[ComparisonSpec, ...] = ()
     """Empty: every comparison over the seeds (or of the only one) that is not placed on an axis."""
     figures: tuple[FigureSpec, ...] = ()
     originals: tuple[TextTable, ...] = ()
+    """What the original work reported."""
     method: str = ""
     """What was done, in a few sentences."""
     limits: tuple[str, ...] = ()
-    never_run: tuple[str, ...] = ()
+    not_run: tuple[str, ...] = ()
     """What the study could do and this run did not."""
     command: str = ""
-    """The command that makes this run again."""
+    """The command that makes this run again, for where the study is not installed."""
     headline: Callable[[Results], str] | None = None
     """The verdict in one sentence; by default it is put together from the hypotheses."""
 
@@ -119,9 +105,9 @@ class ReportSpec:
         """The subject's own entry, or one that shows its key."""
         return next((s for s in self.subjects if s.key == key), SubjectSpec(key, plain_label(key)))
 
-    def metric(self, key: str) -> MetricSpec:
-        """The metric's own entry, or one that shows its key."""
-        return next((m for m in self.metrics if m.key == key), MetricSpec(key, plain_label(key)))
+    def metric(self, key: str) -> Metric:
+        """The report's own metric, else the core's of that key, else one that shows its key."""
+        return next((m for m in self.metrics if m.key == key), _metric(key))
 
 
 def plain_label(key: str) -> str:
@@ -129,29 +115,25 @@ def plain_label(key: str) -> str:
     return key.replace("_", " ").strip() or "(no name)"
 
 
+def _metric(key: str) -> Metric:
+    if key in _KNOWN:
+        return _KNOWN[key]
+    kind = next((k for k in KINDS if key.startswith(f"{k}_")), None)
+    if key.endswith(("_rate", "_share")):
+        return Metric(key, plain_label(key), kind)
+    return Metric(key, plain_label(key), kind, unit="value", digits=3)
+
+
 def generic(results: Results) -> ReportSpec:
-    """A report of everything in the results, in their own order, with keys as labels."""
-    rates = [m for m in results.metrics if m.endswith(("_rate", "_share"))]
-    metrics = tuple(
-        MetricSpec(key, plain_label(key), kind=_kind(key), rate=key in rates, digits=2 if key in rates else 3)
-        for key in results.metrics
-    )
-    subjects = tuple(SubjectSpec(key, plain_label(key)) for key in results.subjects)
-    shown = tuple(k for k in rates if any(m.metric == k and not any(m.at.values()) for m in results.measurements))[:3]
-    figures = (FigureSpec("rates", "states", "Rates of every subject", shown, ordered=False),) if shown else ()
+    """A report of everything in the results, in their own order."""
+    metrics = tuple(_metric(key) for key in results.metrics)
+    whole = {m.metric for m in results.measurements if not any(m.at.values())}
+    shown = tuple(m.key for m in metrics if m.rate and m.key in whole)[:3]
     return ReportSpec(
         title=results.study,
         question="",
-        subjects=subjects,
+        subjects=tuple(SubjectSpec(key, plain_label(key)) for key in results.subjects),
         metrics=metrics,
-        tables=(TableSpec("What was measured"),),
-        figures=figures,
+        tables=(TableSpec("Measurements"),),
+        figures=(FigureSpec("rates", "states", "Rates of every subject", shown, ordered=False),) if shown else (),
     )
-
-
-def _kind(metric: str) -> Kind | None:
-    if metric.startswith("harmful"):
-        return "harmful"
-    if metric.startswith(("false_refusal", "benign")):
-        return "benign"
-    return "borderline" if metric.startswith(("over_refusal", "borderline")) else None

@@ -1,17 +1,12 @@
-"""What a run cost: time and peak memory, all together, by step, and by step and seed."""
+"""What a run cost: time and peak memory in total, by step, and by step and seed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alignment_core.report import markup
-from alignment_core.report.tables import Cell, Grid
-from alignment_core.text import for_html
-
-FEW = 12
-"""So many steps are shown at once; more are folded."""
+from alignment_core.report.tables import Grid, grid
 
 
 @dataclass(frozen=True)
@@ -24,6 +19,16 @@ class Spent:
     memory: float
     """Peak of the process that ran it, in bytes; 0 where it is not known."""
     attempts: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The section: the total in a sentence, then the steps."""
+
+    summary: str
+    by_step: Grid
+    each: Grid | None
+    """Each step and seed; None where that is the same."""
 
 
 def read(timings: Mapping[str, Any]) -> list[Spent]:
@@ -48,18 +53,14 @@ def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) and abs(value) < 1e15 else 0.0
 
 
-def html(timings: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
-    """The section: the sum in a sentence, then the steps."""
+def cost(timings: Mapping[str, Any], environment: Mapping[str, Any]) -> Cost | None:
+    """What timings.json and env.json say; None where no step is timed."""
     spent = read(timings)
     if not spent:
-        return ""
+        return None
     names = list(dict.fromkeys(s.name for s in spent))
-    by_step = markup.grid(_by_step(spent, names))
-    out = [f"<p>{for_html(summary(spent, environment))}</p>"]
-    out.append(by_step if len(names) <= FEW else markup.folded(f"Each of the {len(names)} steps", by_step))
-    if any(s.seed is not None for s in spent) and len(names) < len(spent):
-        out.append(markup.folded("Each step and seed", markup.grid(_each(spent))))
-    return "\n".join(out)
+    several = any(s.seed is not None for s in spent) and len(names) < len(spent)
+    return Cost(summary(spent, environment), _by_step(spent, names), _each(spent) if several else None)
 
 
 def summary(spent: Sequence[Spent], environment: Mapping[str, Any]) -> str:
@@ -68,7 +69,8 @@ def summary(spent: Sequence[Spent], environment: Mapping[str, Any]) -> str:
     peak = f", peak memory {size(highest)}" if highest else ""
     again = sum(s.attempts > 1 for s in spent)
     resumed = f" {again} of them took more than one attempt." if again else ""
-    return f"{len(spent)} steps, {duration(sum(s.seconds for s in spent))} together{peak}.{resumed}{_on(environment)}"
+    steps = f"{len(spent)} step{'' if len(spent) == 1 else 's'}"
+    return f"{steps}, {duration(sum(s.seconds for s in spent))} in total{peak}.{resumed}{_on(environment)}"
 
 
 def _on(environment: Mapping[str, Any]) -> str:
@@ -80,25 +82,19 @@ def _on(environment: Mapping[str, Any]) -> str:
 
 
 def _by_step(spent: Sequence[Spent], names: Sequence[str]) -> Grid:
-    rows = []
-    for name in names:
-        mine = [s for s in spent if s.name == name]
-        rows.append((Cell(name), Cell(str(len(mine))), *_figures(mine)))
-    return Grid("", ("step", "times", "time together", "peak memory"), tuple(rows), "", (False, True, True, True))
+    grouped = ([s for s in spent if s.name == name] for name in names)
+    rows = ((mine[0].name, str(len(mine)), *_figures(mine)) for mine in grouped)
+    return grid("", ("step", "times", "total time", "peak memory"), rows, right=3)
 
 
-def _figures(mine: Sequence[Spent]) -> Iterator[Cell]:
-    yield Cell(duration(sum(s.seconds for s in mine)))
-    yield Cell(size(max(s.memory for s in mine)))
+def _figures(mine: Sequence[Spent]) -> tuple[str, str]:
+    return duration(sum(s.seconds for s in mine)), size(max(s.memory for s in mine))
 
 
 def _each(spent: Sequence[Spent]) -> Grid:
-    rows = tuple(
-        (Cell(s.name), Cell("" if s.seed is None else str(s.seed)), *_figures([s]), Cell(str(s.attempts)))
-        for s in sorted(spent, key=lambda s: (s.seed is not None, s.seed or 0))
-    )
-    columns = ("step", "seed", "time", "peak memory", "attempts")
-    return Grid("", columns, rows, "", (False, True, True, True, True))
+    ordered = sorted(spent, key=lambda s: (s.seed is not None, s.seed or 0))
+    rows = ((s.name, "" if s.seed is None else str(s.seed), *_figures([s]), str(s.attempts)) for s in ordered)
+    return grid("", ("step", "seed", "time", "peak memory", "attempts"), rows, right=4)
 
 
 def size(memory: float) -> str:

@@ -67,7 +67,7 @@ def _one_sided_p(r: PairedResult, margin: float, up: bool) -> float | None:
     return None
 
 
-def _pull(r: PairedResult) -> tuple[float, float]:
+def missing_pull(r: PairedResult) -> tuple[float, float]:
     """How far the missing values could pull the difference down and up (0 or less, 0 or more)."""
     if r.bounds is None:
         return 0.0, 0.0
@@ -90,7 +90,7 @@ def equivalence(
 ) -> EquivalenceResult:
     """TOST from a finished comparison, or from differences d [P, S] over seeds."""
     r = _result(compared, margin, clusters)
-    down, up = _pull(r)
+    down, up = missing_pull(r)
     inside = -margin < r.low90 and r.high90 < margin
     equivalent = inside and -margin < r.low90 + down and r.high90 + up < margin
     can, needed = _power(r, margin)
@@ -133,7 +133,7 @@ def noninferiority(
     The bound is the end of the 90% interval on the worse side. Missing values that could carry it past the margin
     leave non-inferiority not shown."""
     r = _result(compared, margin, clusters)
-    down, up = _pull(r)
+    down, up = missing_pull(r)
     bound, worst = (r.low90, r.low90 + down) if higher_is_better else (r.high90, r.high90 + up)
     good = worst > -margin if higher_is_better else worst < margin
     return NoninferiorityResult(bound, margin, good, _one_sided_p(r, margin, higher_is_better))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,7 +14,7 @@ from alignment_core.models.load import load
 from alignment_core.models.noise import quiet
 from alignment_core.models.score import first_token_logprobs
 from alignment_core.records import Message, Prompt
-from drift_dpo.drift import first_token_kl, kl, measurements
+from drift_dpo.drift import first_token_kl, kl
 
 PROMPTS = [
     Prompt(id=f"p{i}", messages=(Message("user", "ask " * (1 + i)),), kind="harmful" if i % 2 else "benign")
@@ -69,15 +68,3 @@ def test_the_adapter_is_compared_with_its_own_base(folder, tmp_path):
     rows = generate(PROMPTS, settings, tuned, subject="a", seed=0, file=tmp_path / "c.jsonl")
     assert len(rows) == 5
     assert tuned.model.get_base_model().generation_config is before
-
-
-def test_measurements_are_means_with_intervals_by_kind():
-    values = np.array([0.1, 1.0, 0.3, 3.0, 0.2])
-    benign, harmful = measurements(values, PROMPTS, "stage_a", 13)
-    assert (benign.metric, harmful.metric) == ("benign_first_token_kl", "harmful_first_token_kl")
-    assert (benign.subject, benign.seed) == ("stage_a", 13)
-    # mean .2, sd .1, n = 3, t(.975, 2) = 4.3027: half-width 4.3027 x .1 / sqrt 3 = .2484
-    assert benign.value == pytest.approx(0.2)
-    assert benign.high == pytest.approx(0.2 + 0.2484, abs=1e-4)
-    assert harmful.value == pytest.approx(2.0)
-    assert (harmful.n, harmful.missing) == (2, 0)
