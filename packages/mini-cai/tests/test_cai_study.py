@@ -131,6 +131,35 @@ def test_all_models_answer_the_same_prompts_with_the_same_seeds(finished: Any) -
     assert len(next(iter(asked))) == 18 * 2
 
 
+def test_every_step_reads_what_the_method_says(finished: Any) -> None:
+    run, _, _ = finished
+    reads = {}
+    for file in run.glob("steps/*/step.json"):
+        facts = json.loads(file.read_text())
+        reads[facts["name"]] = sorted(name.rsplit("-", 1)[0].removesuffix("-s13") for name in facts["reads"])
+    assert reads["critique"] == ["generate"]
+    for arm in ("best", "margin", "diverse"):
+        assert reads[f"select_{arm}"] == ["critique", "generate"]
+    assert reads["select_revised"] == ["revise"]
+    assert reads["select_random"] == ["critique", "generate", "select_best"]
+    for arm in ARMS:
+        assert reads[f"train_{arm}"] == [f"select_{arm}"]
+        assert reads[f"answer_{arm}"] == ["data", f"train_{arm}"]
+    assert reads["answer_baseline"] == ["data"]
+
+
+def test_every_model_answers_for_itself_and_no_training_prompt(finished: Any) -> None:
+    run, _, _ = finished
+    (trained,) = run.glob("steps/data-*/prompts.jsonl")
+    known = {json.loads(line)["id"] for line in trained.read_text().splitlines()}
+    texts = set()
+    for file in run.glob("steps/answer_*/completions.jsonl"):
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        assert not known & {row["prompt_id"] for row in rows}
+        texts.add(tuple(row["text"] for row in rows))
+    assert len(texts) == 1 + len(ARMS)
+
+
 def test_the_random_control_has_the_first_policys_prompts_rows_and_tokens(finished: Any) -> None:
     run, _, _ = finished
     rows = {}

@@ -46,10 +46,9 @@ def headline(found: Results) -> str:
     said = {name: hypothesis.verdict for name, hypothesis in decided(found).items()}
     refused = [found.headline("over_refusal_rate", state) for state in ("baseline", "best")]
     before, after = (number(None if m is None else m.value) for m in refused)
-    condition = f" Measured: {found.condition}." if found.condition else ""
     return (
         f"{_scores(found, said)}False refusals of benign prompts within the margin: {said['H3']}; over-refusal of "
-        f"borderline prompts is {before} before and {after} after.{condition}"
+        f"borderline prompts is {before} before and {after} after."
     )
 
 
@@ -99,7 +98,7 @@ def spec(found: Results) -> ReportSpec:
         originals=original.tables(),
         headline=headline,
         limits=((ORGANISM, *LIMITS) if found.preset == "tiny" else LIMITS),
-        never_run=(
+        not_run=(
             *(f"{s.label}: {s.about}" for s in SUBJECTS if s.key in MODELS and s.key not in present),
             *(f"The {name} preset's models." for name in ("small", "paper") if name != found.preset),
         ),
