@@ -232,7 +232,8 @@ def generate(
 
     While it runs, finished batches stand in a journal beside `file`; a kill loses at most the batch in hand, and the
     same call goes on from there to the same text. The processes of the group share the batches; each gets all replies,
-    rank 0 writes `file`. `seed` is that of the sampling and of the completions; None: a model without a training seed. Raises `UserError` for prompts that do not fit the context, prompt ids that repeat,
+    rank 0 writes `file`. `seed` is that of the sampling and of the completions; None: a model without a training seed.
+    Raises `UserError` for prompts that do not fit the context, prompt ids that repeat,
     and a file of another plan; `Unfinished` when calls to a server failed in passing, unless `accept_missing`.
     """
     if len({p.id for p in prompts}) < len(prompts):
