@@ -35,7 +35,7 @@ PROMISES = (
         (f"{CORE}test_runs_crash.py", f"{CORE}test_models_train.py::test_killed_and_continued_equals_unbroken",
          f"{CORE}test_models_train.py::test_killed_within_an_epoch_and_a_log_interval",
          f"{CORE}test_generate_batches.py::test_a_kill_loses_one_batch_and_changes_nothing",
-         f"{DRIFT}test_dpo.py::test_killed_and_continued_equals_unbroken"),
+         f"{DRIFT}test_drift_dpo.py::test_killed_and_continued_equals_unbroken"),
         ("kills", "kills-tiny"),
     ),
     Promise(
