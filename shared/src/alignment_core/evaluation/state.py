@@ -12,7 +12,7 @@ replies and verdicts behind a figure without knowing the study's steps. Per stat
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -193,7 +193,8 @@ def texts(files: StateFiles) -> list[Completion]:
 
 def judged_texts(files: Sequence[StateFiles], judge: str = "") -> tuple[list[Completion], list[Verdict]]:
     """Completions and one judge's verdicts (by default each state's deciding one) of the states that stand for
-    themselves, in one order; `UserError` names the judges there are when `judge` is none of them."""
+    themselves, in one order, under each state's own subject and seed; `UserError` names the judges there are when
+    `judge` is none of them."""
     completions: list[Completion] = []
     verdicts: list[Verdict] = []
     for one in (f for f in files if not f.at):
@@ -203,7 +204,8 @@ def judged_texts(files: Sequence[StateFiles], judge: str = "") -> tuple[list[Com
         chosen = said.get(judge or next(iter(said), ""))
         if chosen is None:
             raise UserError(f"{one.judged / VERDICTS}: no verdict by {judge!r}; there are {', '.join(said)}")
-        both = [c for c in texts(one) if (c.prompt_id, c.candidate) in chosen]
-        completions += both
-        verdicts += [chosen[c.prompt_id, c.candidate] for c in both]
+        for c in texts(one):
+            if (v := chosen.get((c.prompt_id, c.candidate))) is not None:
+                completions.append(replace(c, subject=one.subject, seed=one.seed))
+                verdicts.append(replace(v, subject=one.subject, seed=one.seed))
     return completions, verdicts
