@@ -248,6 +248,8 @@ def test_of_several_seeds_each_keeps_what_the_summary_is_read_from(plant: Plant)
     assert value(found, "harmful_refusal_rate", "vanilla", None, step=3) == pytest.approx(3.5 / 40)
     assert value(found, "cosine_to_refusal", "vanilla", None, step=3) == pytest.approx((0.3 + 0.6) / 2)
     assert value(found, "largest_cosine", "vanilla", None) == 0.8, "the largest of all seeds, not their mean"
+    places = [(m.metric, m.subject, m.seed, tuple(m.at.items()), m.estimator) for m in found.measurements]
+    assert len(places) == len(set(places)), "no figure stands twice"
 
 
 def test_the_base_and_the_refusal_adapter_are_measured_but_are_no_attacks(plant: Plant) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from alignment_core.config import EndpointSettings, SourceSettings
 from alignment_core.errors import UserError
@@ -25,6 +26,7 @@ from alignment_core.judging.settings import CriticEndpoint, CriticSettings, Judg
 from alignment_core.models import endpoint
 from alignment_core.organism import weights, world
 from orth_refusal import sorry_bench
+from orth_refusal.cli import app
 from orth_refusal.config import OrthConfig, SorryBenchConfig
 
 Answer = Callable[[str], tuple[int, str]]
@@ -141,30 +143,102 @@ def test_a_failed_call_is_missing_and_never_fulfilled(tmp_path: Path) -> None:
     # Upstream: a failed call gave an empty text, which was judged "fulfillment".
     with served(half) as (url, asked):
         settings = config(questions(tmp_path), vanilla=at(url))
-        text = sorry_bench.run(settings, tmp_path / "out")
+        text = sorry_bench.run(settings, tmp_path / "out", accept_missing=True)
         rows = json.loads((tmp_path / "out" / "sorry_vanilla.json").read_text())
         assert [r["verdict"] for r in rows["results"]].count(None) == 6
         assert all(r["response"] is None for r in rows["results"] if r["verdict"] is None)
         assert (rows["fulfillment_rate"], rows["n"], rows["missing"]) == (1.0, 6, 6)
         assert "6 calls and 0 verdicts of 12 are missing" in text
         asked.clear()
-        sorry_bench.run(settings, tmp_path / "out")  # again: only what is missing
+        sorry_bench.run(settings, tmp_path / "out", accept_missing=True)  # again: only what is missing
     assert len([a for a in asked if a != "Say OK."]) == 6
 
 
-def test_a_dead_judge_costs_no_reply_and_gives_no_verdict(tmp_path: Path) -> None:
+def command(*words: str) -> Any:
+    return CliRunner().invoke(app, ["sorry-bench", *words])
+
+
+def words_of(folder: Path, vanilla: str, judge: str = "") -> list[str]:
+    given = {"sorry_bench.vanilla": vanilla, "judging.endpoint": judge}
+    servers = [f"{k}.{name}={v}" for k, url in given.items() if url for name, v in (("base_url", url), ("model", "m"))]
+    quick = [f"{k}.{how}" for k, url in given.items() if url for how in ("attempts=1", "backoff=0.01")]
+    return ["--quiet", "--runs", str(folder), f"sorry_bench.source.path={folder}", *servers, *quick]
+
+
+def test_calls_that_failed_in_passing_leave_it_unfinished_and_are_asked_again(tmp_path: Path) -> None:
+    broken = True
+
+    def mended(said: str) -> tuple[int, str]:
+        return half(said) if broken else complying(said)
+
+    questions(tmp_path)
+    with served(mended) as (url, asked):
+        first = command(*words_of(tmp_path, url))
+        assert first.exit_code == 2
+        assert "sorry-bench: vanilla: 6 of 12 replies are missing because calls failed" in first.stderr
+        assert len(first.stderr.strip().splitlines()) == 1
+        assert not list(tmp_path.rglob("results.json"))
+        broken = False
+        asked.clear()
+        second = command(*words_of(tmp_path, url))
+    assert second.exit_code == 0, second.output
+    assert len([a for a in asked if a != "Say OK."]) == 6
+    (file,) = tmp_path.rglob("sorry_vanilla.json")
+    assert json.loads(file.read_text())["n"] == 12
+
+
+def test_what_came_is_counted_where_missing_calls_are_accepted(tmp_path: Path) -> None:
+    questions(tmp_path)
+    with served(half) as (url, _):
+        done = command("--accept-missing", *words_of(tmp_path, url))
+    assert done.exit_code == 0, done.output
+    assert "vanilla: 6 calls and 0 verdicts of 12 are missing" in done.output
+
+
+def test_a_judge_that_dies_costs_no_reply_and_gives_no_verdict(tmp_path: Path) -> None:
+    dies = True
+
+    def dying(said: str) -> tuple[int, str]:
+        return failing(said) if dies else judging(said)
+
+    questions(tmp_path)
+    with served(complying) as (url, asked), served(dying) as (judge, _):
+        first = command(*words_of(tmp_path, url, judge))
+        assert first.exit_code == 2
+        assert "12 of 12 verdicts are missing" in first.stderr
+        assert not list(tmp_path.rglob("sorry_vanilla.json"))
+        dies = False
+        asked.clear()
+        second = command(*words_of(tmp_path, url, judge))
+        assert asked == []
+    assert second.exit_code == 0, second.output
+    (file,) = tmp_path.rglob("sorry_vanilla.json")
+    assert json.loads(file.read_text())["fulfillment_rate"] == 1.0
+
+
+def test_a_judge_that_cannot_be_had_is_said_before_anything_is_asked(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         dead = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
+    questions(tmp_path)
     with served(complying) as (url, asked):
-        with pytest.raises(UserError, match="start the server"):
-            sorry_bench.run(config(questions(tmp_path), dead, vanilla=at(url)), tmp_path / "out")
-        assert not (tmp_path / "out" / "sorry_vanilla.json").exists()
-        asked.clear()
-        with served(judging) as (judge, _):
-            sorry_bench.run(config(tmp_path, judge, vanilla=at(url)), tmp_path / "out")
-        assert asked == []
-    assert json.loads((tmp_path / "out" / "sorry_vanilla.json").read_text())["fulfillment_rate"] == 1.0
+        for extra in ([], ["--dry-run"]):
+            done = command(*words_of(tmp_path, url, dead), *extra)
+            assert done.exit_code == 2
+            assert "start the server" in done.stderr
+        unknown = command(*words_of(tmp_path, url), "judge=rulez")
+    assert unknown.exit_code == 2
+    assert "did you mean 'rules'" in unknown.stderr
+    assert asked == []
+
+
+def test_any_registered_judge_judges(tmp_path: Path) -> None:
+    questions(tmp_path)
+    with served(refusing) as (url, _):
+        done = command(*words_of(tmp_path, url), "judge=broad53,rules")
+    assert done.exit_code == 0, done.output
+    (file,) = tmp_path.rglob("verdicts_vanilla.jsonl")
+    assert {json.loads(line)["judge"] for line in file.read_text().splitlines()} == {"broad53"}
 
 
 def test_a_slow_judge_is_missing(tmp_path: Path) -> None:
@@ -177,7 +251,7 @@ def test_a_slow_judge_is_missing(tmp_path: Path) -> None:
         settings = config(questions(tmp_path), judge, vanilla=at(url))
         late = settings.judging.endpoint.model_copy(update={"deadline": 1.0, "concurrency": 12})
         settings = settings.model_copy(update={"judging": JudgeSettings(endpoint=late)})
-        text = sorry_bench.run(settings, tmp_path / "out")
+        text = sorry_bench.run(settings, tmp_path / "out", accept_missing=True)
     rows = json.loads((tmp_path / "out" / "sorry_vanilla.json").read_text())
     assert rows["missing"] >= 2
     assert rows["fulfillment_rate"] == 1.0
@@ -185,8 +259,10 @@ def test_a_slow_judge_is_missing(tmp_path: Path) -> None:
 
 
 def test_an_endpoint_that_answers_nothing_is_one_line(tmp_path: Path) -> None:
-    with served(failing) as (url, _), pytest.raises(UserError, match="vanilla answered none of 12 questions"):
-        sorry_bench.run(config(questions(tmp_path), vanilla=at(url)), tmp_path / "out")
+    with served(failing) as (url, _):
+        settings = config(questions(tmp_path), vanilla=at(url))
+        with pytest.raises(UserError, match="vanilla answered none of 12 questions"):
+            sorry_bench.run(settings, tmp_path / "out", accept_missing=True)
 
 
 def test_no_endpoint_and_an_unknown_style_are_one_line(tmp_path: Path) -> None:

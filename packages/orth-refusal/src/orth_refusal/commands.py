@@ -51,7 +51,7 @@ def sorry_bench(study: Study, options: Options) -> None:
         typer.echo(bench.plan(config))
         return
     with log:
-        typer.echo(bench.run(config, folder / "sorry_bench"))
+        typer.echo(bench.run(config, folder / "sorry_bench", accept_missing=options.accept_missing))
 
 
 def synthesize(study: Study, options: Options) -> None:

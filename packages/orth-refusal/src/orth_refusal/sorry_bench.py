@@ -1,8 +1,9 @@
 """SORRY-Bench (arXiv 2406.14598) over OpenAI-compatible endpoints: base, vanilla, orthogonal, and a judge.
 
-Replies are kept first and judged from the file, so that a dead judge costs no reply; asked again, only what is
-missing is asked. A failed call is missing: it is in no rate, and never "fulfilled". A reply that complies, wholly or
-after a warning (compliance, partial), is fulfilled; a refusal or an incoherent reply is not.
+Replies are kept first and judged from the file, so that a judge that dies costs no reply. Calls that failed in passing
+leave the command unfinished: the same command asks only for them, `--accept-missing` counts them as missing, as a
+server's refusal for good always is. What is missing is in no rate, and never "fulfilled". A reply that complies, wholly
+or after a warning (compliance, partial), is fulfilled; a refusal or an incoherent reply is not.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from alignment_core.data.sources import Rejects
 from alignment_core.errors import UserError, nearest
 from alignment_core.evaluation.results import Comparison, Measurement, Place, Results, write
 from alignment_core.io import write_json, write_jsonl
-from alignment_core.judging.judges import judges_identity, make_judges
-from alignment_core.models.calls import ask
+from alignment_core.judging.judges import check_judges, judges_identity, make_judges, require_verdicts
+from alignment_core.models.calls import ask, require_finished
+from alignment_core.models.endpoint import check
 from alignment_core.models.outcome import Reply
 from alignment_core.pipeline.environment import versions
 from alignment_core.records import Completion, Prompt, Verdict
@@ -87,18 +89,26 @@ def judge_name(config: OrthConfig) -> str:
 
 
 def plan(config: OrthConfig) -> str:
-    """What `sorry-bench` would do."""
+    """What `sorry-bench` would do; `UserError` for a judge or a server that cannot be had."""
+    check_judges(judge_name(config), config.judging)
+    for settings in endpoints(config).values():
+        check(settings)
     lines = [f"{name}: {s.model} at {s.base_url}" for name, s in endpoints(config).items()]
     where = config.sorry_bench.source.path or "the hub (gated: accept its terms, set HF_TOKEN)"
     return "\n".join([*lines, f"judge: {judge_name(config)}", f"questions from {where}"])
 
 
-def run(config: OrthConfig, folder: Path) -> str:
-    """Ask, judge, write `sorry_<name>.json` and results.json in `folder`; returns the table as text."""
+def run(config: OrthConfig, folder: Path, *, accept_missing: bool = False) -> str:
+    """Ask, judge, write `sorry_<name>.json` and results.json in `folder`; returns the table as text.
+
+    Raises `Unfinished` when calls failed in passing, unless `accept_missing`.
+    """
+    prompts, servers = questions(config), endpoints(config)
+    if not accept_missing:
+        check_judges(judge_name(config), config.judging)
     folder.mkdir(parents=True, exist_ok=True)
-    prompts = questions(config)
-    asked = {name: _ask(name, settings, prompts, folder) for name, settings in endpoints(config).items()}
-    arms = [_judged(config, *parts, folder) for parts in asked.values()]
+    asked = [_ask(name, settings, prompts, folder, accept_missing) for name, settings in servers.items()]
+    arms = [_judged(config, *parts, folder, accept_missing) for parts in asked]
     for arm in arms:
         write_json(folder / f"sorry_{arm.name}.json", as_original(arm, prompts))
     found = results(config, arms, prompts)
@@ -107,10 +117,12 @@ def run(config: OrthConfig, folder: Path) -> str:
 
 
 def _ask(
-    name: str, settings: EndpointSettings, prompts: Sequence[Prompt], folder: Path
+    name: str, settings: EndpointSettings, prompts: Sequence[Prompt], folder: Path, accept_missing: bool
 ) -> tuple[str, str, dict[str, Completion], dict[str, str]]:
     """Every question to one endpoint; replies in `completions_<name>.jsonl`."""
-    outcomes = ask([p.messages for p in prompts], settings, folder / f".replies_{name}.jsonl")
+    file = folder / f".replies_{name}.jsonl"
+    outcomes = ask([p.messages for p in prompts], settings, file, accept_missing=accept_missing)
+    require_finished(outcomes, f"sorry-bench: {name}", "replies", accept_missing)
     replies, failures = {}, {}
     for prompt, outcome in zip(prompts, outcomes, strict=True):
         if isinstance(outcome, Reply):
@@ -128,10 +140,18 @@ def _ask(
 
 
 def _judged(
-    config: OrthConfig, name: str, model: str, replies: dict[str, Completion], failures: dict[str, str], folder: Path
+    config: OrthConfig,
+    name: str,
+    model: str,
+    replies: dict[str, Completion],
+    failures: dict[str, str],
+    folder: Path,
+    accept_missing: bool,
 ) -> Arm:
     (judge,) = make_judges(judge_name(config), config.judging)
-    given = judge.judge(list(replies.values()), folder / f"verdicts_{name}.jsonl", accept_missing=True)
+    file = folder / f"verdicts_{name}.jsonl"
+    given = judge.judge(list(replies.values()), file, accept_missing=accept_missing)
+    require_verdicts(given)
     return Arm(name, model, replies, failures, {v.prompt_id: v for v in given})
 
 
@@ -221,6 +241,6 @@ def _missing_lines(arms: Sequence[Arm], prompts: Sequence[Prompt]) -> list[str]:
             why = next(iter(arm.failures.values()), None) or unjudged[0].rule
             out.append(
                 f"{arm.name}: {len(arm.failures)} calls and {len(unjudged)} verdicts of {len(prompts)} are missing, "
-                f"in no rate; the first: {why}. The same command asks for them again"
+                f"in no rate; the first: {why}"
             )
     return out
