@@ -11,6 +11,5 @@ STUDY = Study(
     run="fifth_study.study:study",
     analysis="fifth_study.metrics:ANALYSIS",
     report="fifth_study.report:spec",
-    switches={"--judge": ("judge=", "Judges, separated by commas; the first decides.")},
 )
 app = build(STUDY)

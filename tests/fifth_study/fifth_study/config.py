@@ -1,7 +1,5 @@
 """Settings of the study."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from alignment_core.config import GenerateSettings, LoraSettings, ModelSettings, Settings, TrainSettings

@@ -1,7 +1,5 @@
 """The method: 1. data; 2. SFT on refusals alone; 3. the base and the tuned model answer the same prompts."""
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from functools import partial
 

@@ -1,7 +1,5 @@
 """What each step does: refusals to train on, held-out prompts, one training, replies."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from pathlib import Path

@@ -31,10 +31,6 @@ STUDY = Study(
     needs="mini_cai.data:needs",
     switches={
         "--controls": ("controls=true", "Also train margin, diverse and revised."),
-        "--judge": (
-            "judge=",
-            "Judges by commas: the first decides refusals, critic scores: rules,critic, ...",
-        ),
         "--force": ("calibration.force=true", "Go on with a critic that fails its calibration."),
         "--include": ("selection.include=", "Which side of margin and diverse to keep: best, worst or both."),
         "--low-memory": ("low_memory=true", "One row at a time, gradient checkpointing."),
