@@ -22,7 +22,10 @@ assert heavy <= ({"torch"} if "--dry-run" in sys.argv else set()), heavy
 REPORT = "import sys, mini_cai.study, mini_cai.metrics, mini_cai.report\nassert 'torch' not in sys.modules\n"
 
 
-@pytest.mark.parametrize("words", ["--help", "run --help", "chat --help", "presets", "show paper", "run --dry-run"])
+@pytest.mark.parametrize(
+    "words",
+    ["--help", "run --help", "chat --help", "show paper", pytest.param("run --dry-run", marks=pytest.mark.slow)],
+)
 def test_no_torch(words: str) -> None:
     done = subprocess.run([sys.executable, "-c", COMMAND, *words.split()], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

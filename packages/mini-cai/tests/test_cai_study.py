@@ -26,24 +26,25 @@ from mini_cai.config import SHIPPED, CaiConfig
 from mini_cai.study import study
 
 FEW = (
-    "prompts.harmful=10",
-    "prompts.benign=6",
-    "prompts.borderline=4",
-    "prompts.test_harmful=8",
-    "prompts.test_benign=6",
-    "prompts.test_borderline=4",
+    "prompts.harmful=6",
+    "prompts.benign=4",
+    "prompts.borderline=2",
+    "prompts.test_harmful=4",
+    "prompts.test_benign=3",
+    "prompts.test_borderline=2",
     "prompts.eval_split=calibration",
     "candidates.candidates=3",
     "candidates.temperature=1.0",
-    "candidates.max_new_tokens=40",
-    "compare.generate.max_new_tokens=40",
-    "calibration.items=24",
-    "calibration.attacks=12",
+    "candidates.max_new_tokens=32",
+    "compare.generate.max_new_tokens=24",
+    "calibration.items=16",
+    "calibration.attacks=6",
     "calibration.repeats=2",
-    "calibration.repeat_items=4",
+    "calibration.repeat_items=2",
     "calibration.min_rank=0.3",
     "calibration.min_exact=0.6",
-    "train.max_steps=3",
+    "train.max_steps=2",
+    "train.lr=1e-2",
     "train.warmup_ratio=0",
 )
 MAPPING = Path(__file__).parents[3] / "studies" / "mini-cai" / "mapping.md"
@@ -128,7 +129,7 @@ def test_all_models_answer_the_same_prompts_with_the_same_seeds(finished: Any) -
         rows = [json.loads(line) for line in file.read_text().splitlines()]
         asked.add(tuple((r["prompt_id"], r["candidate"], r["seed"]) for r in rows))
     assert len(asked) == 1
-    assert len(next(iter(asked))) == 18 * 2
+    assert len(next(iter(asked))) == 9 * 2
 
 
 def test_every_step_reads_what_the_method_says(finished: Any) -> None:
@@ -152,12 +153,13 @@ def test_every_model_answers_for_itself_and_no_training_prompt(finished: Any) ->
     run, _, _ = finished
     (trained,) = run.glob("steps/data-*/prompts.jsonl")
     known = {json.loads(line)["id"] for line in trained.read_text().splitlines()}
-    texts = set()
+    texts = {}
     for file in run.glob("steps/answer_*/completions.jsonl"):
         rows = [json.loads(line) for line in file.read_text().splitlines()]
         assert not known & {row["prompt_id"] for row in rows}
-        texts.add(tuple(row["text"] for row in rows))
-    assert len(texts) == 1 + len(ARMS)
+        texts[rows[0]["subject"]] = [row["text"] for row in rows]
+    assert all(texts[arm] != texts["baseline"] for arm in ARMS)
+    assert texts["best"] != texts["random"]
 
 
 def test_the_random_control_has_the_first_policys_prompts_rows_and_tokens(finished: Any) -> None:
@@ -187,11 +189,11 @@ def test_generations_hold_score_reason_and_principle(finished: Any) -> None:
     run, _, _ = finished
     (file,) = run.glob("steps/critique-s13-*/generations.json")
     rows = json.loads(file.read_text())
-    assert len(rows) == 20
+    assert len(rows) == 12
     assert all(set(r) == {"id", "prompt", "scored"} and len(r["scored"]) == 3 for r in rows)
     scored = [s for r in rows for s in r["scored"]]
     assert {s["score"] for s in scored} <= {1, 2, 3, 4, 5}
-    assert sum(bool(s["reason"]) for s in scored) > 50
+    assert sum(bool(s["reason"]) for s in scored) > 30
 
 
 def test_revisions_go_back_to_the_generator_and_are_scored_again(finished: Any) -> None:
@@ -200,7 +202,7 @@ def test_revisions_go_back_to_the_generator_and_are_scored_again(finished: Any) 
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     first, second = ([r for r in rows if r["round"] == k] for k in (0, 1))
     assert [r["id"] for r in first] == [r["id"] for r in second]
-    assert len(first) == 20
+    assert len(first) == 12
     assert all(r["score"] in range(1, 6) for r in rows)
     assert any(a["reply"] != b["reply"] for a, b in zip(first, second, strict=True))
 
@@ -250,13 +252,11 @@ def test_the_judge_is_the_selecting_critic_unless_another_is_named(tmp_path: Pat
 
 
 def test_a_critic_that_fails_its_calibration_stops_the_run(tmp_path: Path) -> None:
-    strict = [w for w in FEW if not w.startswith("calibration.min")]
-    again = CliRunner().invoke(app, ["calibrate", "--runs", str(tmp_path), *strict, "calibration.min_exact=1.0"])
+    words = ["--runs", str(tmp_path), *FEW, "calibration.attacks=0", "calibration.min_exact=1.0"]
+    again = CliRunner().invoke(app, ["calibrate", *words])
     assert again.exit_code == 2
     assert "not to be trusted" in again.output
-    forced = CliRunner().invoke(
-        app, ["calibrate", "--runs", str(tmp_path), "--force", *strict, "calibration.min_exact=1.0"]
-    )
+    forced = CliRunner().invoke(app, ["calibrate", "--force", *words])
     assert forced.exit_code == 0
     assert "falls short and is used all the same" in forced.output
 
