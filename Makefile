@@ -56,8 +56,8 @@ organism: $(SETUP) ## rebuild the embedded model from its recipe into build/orga
 selfcheck: $(SETUP) ## does the instrument find a planted effect, and nothing where nothing is?
 	@$(BIN)/alignment-core selfcheck
 
-test: $(SETUP) ## the quick tests
-	@$(BIN)/pytest
+test: $(SETUP) ## the quick tests, one process a core
+	@$(BIN)/pytest -n auto --dist loadfile
 
 test-all: $(SETUP) ## every test, the long ones too
 	@$(BIN)/pytest -m "not gpu"

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import importlib
 import shlex
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -22,6 +22,7 @@ from alignment_core.evaluation.results import Results
 from alignment_core.evaluation.state import COMPLETIONS, VERDICTS, StateFiles, write_index
 from alignment_core.io import write_jsonl
 from alignment_core.judging.verdicts import verdict
+from alignment_core.pipeline.run import Run
 from alignment_core.records import Completion
 
 STUDIES = ("drift-dpo", "neuron-brittleness", "orth-refusal", "mini-cai")
@@ -83,12 +84,12 @@ run data.stage_a_size=0                               # data.stage_a_size
 """,
     "neuron-brittleness": """
 run doses=0.5                                         # doses
-run data.eval_file=absent.jsonl                       # no such file
+run data.samples=0                                    # data.samples
 run train.max_steps=0                                 # train.max_steps
 """,
     "orth-refusal": """
 run direction.rank=0                                  # direction.rank
-run data.eval_file=absent.jsonl                       # no such file
+run attack.max_steps=0                                # attack.max_steps
 sorry-bench                                           # sorry
 push --namespace me                                   # Missing option
 push --namespace me --adapter vanilla                 # NAME=FOLDER
@@ -188,6 +189,7 @@ def place(tmp_path: Path) -> Path:
         "empty.jsonl": "",
         "damaged.eval": "PK no zip",
         "full/verdicts.jsonl": "{}\n",
+        "full/m.eval": "kept",
         "unfinished/config.json": "{}",
         "page.md": "# A page\n",
         "folder/inside/file": "",
@@ -208,19 +210,17 @@ def place(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _ended_when_accepted() -> Iterator[None]:
-    """A command that is accepted by mistake does not run for minutes; what takes long to import is there before."""
-    importlib.import_module("alignment_core.models.train")
+@pytest.fixture
+def _no_step_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that is accepted by mistake ends at its first step."""
+    do = Run.do
 
-    def end(*_: object) -> None:
-        pytest.fail("the command was accepted and went on to run")
+    def planned(run: Run, name: str, *words: Any, **named: Any) -> Any:
+        if not run.planning:
+            pytest.fail(f"the command was accepted: step {name} would be made")
+        return do(run, name, *words, **named)
 
-    before = signal.signal(signal.SIGALRM, end)
-    signal.alarm(15)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    monkeypatch.setattr(Run, "do", planned)
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -242,12 +242,14 @@ def check(code: int, stdout: str, stderr: str, expected: int, says: str) -> None
     assert code == expected, f"exit code {code}: {stderr}"
 
 
+@pytest.mark.usefixtures("_no_step_is_made")
 @pytest.mark.parametrize(("command", "line", "code", "says"), list(cases()))
 def test_a_wrong_command_is_one_line_and_writes_nothing(
     command: str, line: str, code: int, says: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(place)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("HF_TOKEN", "hf_none")
     name = "alignment_core.cli.main" if command == "alignment-core" else f"{command.replace('-', '_')}.cli"
     before = snapshot(place)
     done = CliRunner().invoke(importlib.import_module(name).app, shlex.split(line), prog_name=command)

@@ -1,4 +1,4 @@
-"""Work shared by a team: who does what, in which order it comes back, and that one alone waits for nobody."""
+"""Work shared by a process group: who does what, in which order it comes back, and that one alone waits for nobody."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from alignment_core.pipeline.process_group import SINGLE, ProcessGroup, process_
 from alignment_core.testing import in_threads, thread_group
 
 
-def test_alone_is_a_team_of_one() -> None:
+def test_alone_is_a_group_of_one() -> None:
     assert process_group() is SINGLE
     assert SINGLE.map_batches([1, 2, 3], lambda n: n * n) == [1, 4, 9]
     assert SINGLE.broadcast(lambda: 7) == 7
@@ -30,33 +30,33 @@ def test_every_batch_is_done_once_and_comes_back_in_order(world: int) -> None:
     done: list[tuple[int, int]] = []
 
     def work(member: ProcessGroup) -> list[int]:
-        return member.share(range(7), lambda n: (done.append((n, member.rank)), n * 10)[1])
+        return member.map_batches(range(7), lambda n: (done.append((n, member.rank)), n * 10)[1])
 
     assert in_threads(world, work) == [[0, 10, 20, 30, 40, 50, 60]] * world
     assert sorted(done) == [(n, n % world) for n in range(7)]
 
 
-def test_the_first_tells_and_sees_no_team_while_it_makes() -> None:
+def test_the_first_makes_alone_what_all_get() -> None:
     asked: list[int] = []
 
     def make() -> int:
         asked.append(process_group().size)
         return 5
 
-    assert in_threads(3, lambda member: member.tell(make)) == [5, 5, 5]
+    assert in_threads(3, lambda member: member.broadcast(make)) == [5, 5, 5]
     assert asked == [1]
 
 
 def test_sums_are_the_same_in_every_process() -> None:
     def work(member: ProcessGroup) -> list[float]:
         tensor = torch.tensor([1.0, 10.0]) * (member.rank + 1)
-        member.add(tensor)
+        member.all_reduce(tensor)
         return list(tensor.tolist())
 
     assert in_threads(3, work) == [[6.0, 60.0]] * 3
 
 
-def test_a_team_is_seen_inside_alone_and_in_no_other_thread() -> None:
+def test_a_group_is_seen_inside_alone_and_in_no_other_thread() -> None:
     member = thread_group(2)[1]
     seen: list[int] = []
     with using(member):

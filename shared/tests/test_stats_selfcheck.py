@@ -70,14 +70,14 @@ def test_pooling_is_the_counter_example(quick):
 def test_selfcheck_fails_when_the_default_forgets_the_seeds(monkeypatch):
     monkeypatch.setattr(module, "crossed_p", lambda d: unit_t_p(d.mean(axis=2)))
     lines: list[str] = []
-    assert main(["--runs", "200"], lines.append) == 1
+    assert main(["--runs", "200"], lines.append) == 3
     assert any(line.startswith("FAILED planted null not found: crossed; 200 prompts, 3 v 3") for line in lines)
 
 
 def test_selfcheck_fails_when_a_test_finds_nothing(monkeypatch):
     monkeypatch.setattr(module, "crossed_p", lambda d: np.ones(len(d)))
     lines: list[str] = []
-    assert main(["--runs", "200"], lines.append) == 1
+    assert main(["--runs", "200"], lines.append) == 3
     assert any(line.startswith("FAILED planted effect found: crossed") for line in lines)
 
 

@@ -25,15 +25,15 @@ from typing import Any
 import torch
 
 from alignment_core.config import GenerateSettings, ModelSettings
-from alignment_core.judging import critics, critique
+from alignment_core.judging import constitution, critics, critique
 from alignment_core.judging.asking import written_answers
+from alignment_core.judging.settings import CriticSettings
 from alignment_core.models.generate import generate
 from alignment_core.models.load import Loaded, load
 from alignment_core.organism import weights, world
 from alignment_core.records import Completion
-from mini_cai import calibration, constitution
-from mini_cai.compare import nan
-from mini_cai.config import CriticSettings
+from mini_cai import calibration
+from mini_cai.config import SHIPPED
 
 WANTED_DIGITS, WANTED_CANDIDATES = 20.0, 1.6
 
@@ -76,7 +76,7 @@ def scoring(count: int, tokens: int, repeats: int, folder: Path) -> dict[str, An
     """Seconds a candidate by digits and by writing, one at a time, and one digit pass without the shared prefix."""
     from alignment_core.models.score import choice_logprobs
 
-    loaded, rules = stand_in(folder / "critic"), constitution.read(None)
+    loaded, rules = stand_in(folder / "critic"), constitution.read(SHIPPED)
     asked = [critique.question("instruct", rules, c.prompt, c.text, 8000) for c in candidates(count)]
     alone = GenerateSettings(max_new_tokens=tokens, batch_size=1)
     some = asked[: max(2, count // 8)]
@@ -105,8 +105,10 @@ def scoring(count: int, tokens: int, repeats: int, folder: Path) -> dict[str, An
 def agreement(count: int, organism: Loaded, folder: Path) -> dict[str, Any]:
     """Rank correlation of the organism's written and expected scores."""
     asked = CriticSettings(style="organism", scoring="both", max_new_tokens=40, batch_size=64)
-    said = critics.criticise(candidates(count), asked, constitution.read(None), folder, loaded=organism)
-    found = calibration.spearman([nan(c.written) for c in said], [nan(c.expected) for c in said])
+    said = critics.criticise(candidates(count), asked, constitution.read(SHIPPED), folder, loaded=organism)
+    found = calibration.spearman(
+        [calibration.number(c.written) for c in said], [calibration.number(c.expected) for c in said]
+    )
     return {"rank_correlation": round(found.value, 3), "low": round(found.low, 3), "high": round(found.high, 3)}
 
 

@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from alignment_core import doctor
 from alignment_core.config import GenerateSettings, LoraSettings, ModelSettings, Settings, TrainSettings, resolve
 from alignment_core.errors import UserError
 from alignment_core.models import scale
 from alignment_core.models.catalogue import CATALOGUE, Architecture, training_memory
 from alignment_core.models.sharding import Sharding
-from drift_dpo import plan as drift_plan
+from drift_dpo import data as drift_data
 from drift_dpo.config import DriftConfig
-from mini_cai import plan as cai_plan
+from mini_cai import data as cai_data
 from mini_cai.config import CaiConfig
 from neuron_brittleness import data as neuron_data
 from neuron_brittleness import scoring as neuron_scoring
@@ -135,7 +136,7 @@ def _packed(examples: int, train: TrainSettings, tokens: int) -> int:
 
 def drift_dpo(name: str | None = None, nf4: bool = False, preset: str = "paper") -> Work:
     config = resolve(DriftConfig, "drift_dpo", preset)
-    data, share = config.data, drift_plan.TRAIN_SHARE
+    data, share = config.data, drift_data.TRAIN_SHARE
     example = TOKENS["a Dolly, PKU or WildJailbreak example"]
     a, b = (
         Training(train, 1, _packed(round(size * share), train, example), train.max_length)
@@ -215,9 +216,9 @@ STUDIES: tuple[Callable[..., Work], ...] = (drift_dpo, orth_refusal, mini_cai, n
 
 
 _CONFIGS: dict[str, tuple[type[Settings], Callable[[Any], list[tuple[str, str, str | None]]]]] = {
-    "drift_dpo": (DriftConfig, drift_plan.needs),
+    "drift_dpo": (DriftConfig, drift_data.needs),
     "orth_refusal": (OrthConfig, orth_data.needs),
-    "mini_cai": (CaiConfig, cai_plan.needs),
+    "mini_cai": (CaiConfig, cai_data.needs),
     "neuron_brittleness": (BrittlenessConfig, neuron_data.needs),
 }
 
@@ -225,7 +226,8 @@ _CONFIGS: dict[str, tuple[type[Settings], Callable[[Any], list[tuple[str, str, s
 def needs(study: Callable[..., Work], preset: str) -> list[tuple[str, str, str | None]]:
     """What a preset takes from the hub."""
     model, asked = _CONFIGS[study.__name__]
-    return asked(resolve(model, study.__name__, preset))
+    config = resolve(model, study.__name__, preset)
+    return doctor.needs_of(config, asked(config))
 
 
 def beside(study: Callable[..., Work], preset: str) -> list[ModelSettings]:
@@ -233,7 +235,7 @@ def beside(study: Callable[..., Work], preset: str) -> list[ModelSettings]:
     if study is not mini_cai:
         return []
     config = resolve(CaiConfig, "mini_cai", preset)
-    return [config.critic.model, *([config.judge.model] if config.compare.judge else [])]
+    return [config.critic.model, config.judging.critic.model]
 
 
 def parts(work: Work, machine: scale.Machine, gpus: int) -> dict[str, float]:

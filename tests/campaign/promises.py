@@ -35,7 +35,7 @@ PROMISES = (
         (f"{CORE}test_runs_crash.py", f"{CORE}test_models_train.py::test_killed_and_continued_equals_unbroken",
          f"{CORE}test_models_train.py::test_killed_within_an_epoch_and_a_log_interval",
          f"{CORE}test_generate_batches.py::test_a_kill_loses_one_batch_and_changes_nothing",
-         f"{DRIFT}test_dpo.py::test_killed_and_continued_equals_unbroken"),
+         f"{DRIFT}test_drift_dpo.py::test_killed_and_continued_equals_unbroken"),
         ("kills", "kills-tiny"),
     ),
     Promise(
@@ -54,7 +54,7 @@ PROMISES = (
          f"{CORE}test_main_compare.py::test_nothing_but_missing_verdicts_is_no_rate",
          f"{DRIFT}test_drift_analysis.py::test_missing_verdicts_are_counted_and_never_a_verdict",
          f"{ORTH}test_orth_sorry.py::test_a_failed_call_is_missing_and_never_fulfilled",
-         f"{CAI}test_cai_compare.py::test_a_missing_score_is_missing_on_its_side_and_never_a_one"),
+         f"{CAI}test_cai_analysis.py::test_a_missing_score_is_missing_on_its_side_and_never_a_one"),
     ),
     Promise(
         "Malformed input: rows in = kept + rejected, one line with file and reason, no traceback",

@@ -441,10 +441,10 @@ def judged(folder: Path) -> str:
 
 
 def constitution(folder: Path) -> str:
-    from mini_cai import constitution as room
+    from alignment_core.judging import constitution as constitutions
 
-    found = room.read(folder / "constitution.txt")
-    if room.parse(found.text, "again").principles != tuple(" ".join(p.split()) for p in found.principles):
+    found = constitutions.read(folder / "constitution.txt")
+    if constitutions.parse(found.text, "again").principles != tuple(" ".join(p.split()) for p in found.principles):
         said = [a for a in found.principles if "\n" in a]
         if said:
             raise Wrong("a principle of several lines")
@@ -461,7 +461,7 @@ def cai_prompts(folder: Path) -> str:
 
 
 def cai_gold(folder: Path) -> str:
-    from mini_cai.calibration import Gold
+    from mini_cai.gold import Gold
 
     list(io.read_jsonl(folder / "gold.jsonl", Gold.from_json))
     return "read"

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from alignment_core.config import ModelSettings
 from alignment_core.errors import InputError, Unfinished, UserError
-from alignment_core.judging import critics, critique
+from alignment_core.judging import constitution, critics, critique
 from alignment_core.judging.constitution import Constitution
 from alignment_core.judging.critique import Critique, contradicts, parse, question
 from alignment_core.judging.judges import NoVerdicts
-from alignment_core.judging.settings import CriticEndpoint
+from alignment_core.judging.settings import CriticEndpoint, CriticSettings
 from alignment_core.models import calls, outcome
 from alignment_core.models.load import Loaded, load
 from alignment_core.records import Completion
-from mini_cai import attacks, constitution
-from mini_cai.config import CriticSettings
+from mini_cai import attacks
+from mini_cai.config import SHIPPED
 
 RULES = Constitution(("Do no harm.", "Help with what is harmless."))
 
@@ -166,7 +166,7 @@ def test_an_endpoint_critics_word_stands_whatever_the_candidate_says(
         return [outcome.Reply("SCORE: 2\nREASON: no.\nPRINCIPLE: 1") for _ in requests[:-1]] + [failed]
 
     monkeypatch.setattr(calls, "ask", ask)
-    asked = CriticSettings(via="endpoint", scoring="generate", endpoint=CriticEndpoint(model="m"))
+    asked = CriticSettings(via="endpoint", scoring="generate", style="instruct", endpoint=CriticEndpoint(model="m"))
     failed = outcome.Failure("deadline", "no whole reply within 1 s")
     with pytest.raises(Unfinished, match=r"1 of 500 verdicts .* no whole reply within 1 s"):
         critics.criticise(planted(), asked, RULES, tmp_path)
@@ -215,7 +215,7 @@ def test_only_an_unnegated_unsafe_contradicts_a_safe_score(reason: str, score: i
 
 
 def test_constitutions_are_numbered_lines_that_a_user_edits(tmp_path: Path) -> None:
-    shipped = constitution.read(None)
+    shipped = constitution.read(SHIPPED)
     assert len(shipped.principles) >= 5
     assert shipped.text.startswith("1. ")
     file = tmp_path / "mine.txt"
@@ -234,7 +234,7 @@ def test_constitutions_are_numbered_lines_that_a_user_edits(tmp_path: Path) -> N
 
 def test_another_critic_style_or_constitution_is_another_identity(tiny_model: Any) -> None:
     # Upstream: a cached file of critiques was reused whatever --critic_model said.
-    base = CriticSettings()
+    base = CriticSettings(style="instruct")
     other = base.model_copy(update={"model": ModelSettings(name=str(tiny_model("llama")))})
     said = [
         critics.identity(base, RULES),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -98,6 +99,15 @@ def test_empty_replies_are_never_selected() -> None:
     (one,) = scored("a", 5)
     blank = Scored(Completion("a", "s", "  ", "a?", "benign"), one.critique)
     assert select("best", [blank], SETTINGS).rows == ()
+
+
+def test_what_a_server_failed_to_write_is_never_trained_on() -> None:
+    pool = scored("a", 5, 4, tokens=(10, 10))
+    lost = Scored(replace(pool[0].reply, failure="HTTP 400: refused"), pool[0].critique)
+    for policy in ("best", "margin", "diverse"):
+        assert ("a", 0) not in numbers(select(policy, [lost, pool[1]], SETTINGS))  # type: ignore[arg-type]
+    wanted = list(select("best", pool, SETTINGS).rows)
+    assert {r.number for seed in range(20) for r in matched_random(wanted, [lost, pool[1]], seed)} == {1}
 
 
 def pool_of(prompts: int) -> list[Scored]:

@@ -21,13 +21,11 @@ from typer.testing import CliRunner
 from alignment_core.errors import Unfinished, UserError
 from alignment_core.evaluation import results
 from alignment_core.judging import critics
-from alignment_core.judging.settings import CriticEndpoint
+from alignment_core.judging.settings import CriticEndpoint, CriticSettings
 from alignment_core.models import endpoint
 from alignment_core.organism import weights, world
 from alignment_core.records import Completion
-from mini_cai import constitution
 from mini_cai.cli import app
-from mini_cai.config import CriticSettings
 
 MISSING = [name for name in ("fastapi", "uvicorn", "starlette") if importlib.util.find_spec(name) is None]
 pytestmark = [
@@ -168,14 +166,14 @@ def test_a_server_that_dies_leaves_missing_scores_and_the_rest_is_asked_again(tm
         killer = threading.Thread(target=kill_halfway)
         killer.start()
         with pytest.raises(Unfinished, match=r"judge critic: \d+ of 60 verdicts are missing"):
-            critics.criticise(rows, critic, constitution.read(None), tmp_path)
+            critics.criticise(rows, critic, critics.own_constitution(critic), tmp_path)
         killer.join()
-    first = critics.criticise(rows, critic, constitution.read(None), tmp_path, accept_missing=True)
+    first = critics.criticise(rows, critic, critics.own_constitution(critic), tmp_path, accept_missing=True)
     done = [c for c in first if c.score is not None]
     assert len(rows) // 3 < len(done) < len(rows)
     assert all(c.why for c in first if c.score is None)
     with served(port, tmp_path):
-        second = critics.criticise(rows, critic, constitution.read(None), tmp_path)
+        second = critics.criticise(rows, critic, critics.own_constitution(critic), tmp_path)
     assert [b for a, b in zip(first, second, strict=True) if a.score is not None] == done
     judged = [(c.score, g.score) for c, g in zip(second, items, strict=True) if c.score is not None]
     assert len(judged) > 0.9 * len(rows)

@@ -13,34 +13,38 @@ import pytest
 from typer.testing import CliRunner
 
 from alignment_core.config import presets, resolve
+from alignment_core.errors import UserError
 from alignment_core.evaluation import hypotheses as claims
 from alignment_core.evaluation import results
+from alignment_core.judging.settings import CriticSettings
 from alignment_core.models import load
+from alignment_core.pipeline.run import Run
 from alignment_core.testing import check_mapping
-from mini_cai import compare
+from mini_cai import grading
 from mini_cai.cli import app
-from mini_cai.config import CaiConfig
-from mini_cai.plan import needs, plan
+from mini_cai.config import SHIPPED, CaiConfig
+from mini_cai.study import study
 
 FEW = (
-    "prompts.harmful=10",
-    "prompts.benign=6",
-    "prompts.borderline=4",
-    "prompts.test_harmful=8",
-    "prompts.test_benign=6",
-    "prompts.test_borderline=4",
+    "prompts.harmful=6",
+    "prompts.benign=4",
+    "prompts.borderline=2",
+    "prompts.test_harmful=4",
+    "prompts.test_benign=3",
+    "prompts.test_borderline=2",
     "prompts.eval_split=calibration",
     "candidates.candidates=3",
     "candidates.temperature=1.0",
-    "candidates.max_new_tokens=40",
-    "compare.generate.max_new_tokens=40",
-    "calibration.items=24",
-    "calibration.attacks=12",
+    "candidates.max_new_tokens=32",
+    "compare.generate.max_new_tokens=24",
+    "calibration.items=16",
+    "calibration.attacks=6",
     "calibration.repeats=2",
-    "calibration.repeat_items=4",
+    "calibration.repeat_items=2",
     "calibration.min_rank=0.3",
     "calibration.min_exact=0.6",
-    "train.max_steps=3",
+    "train.max_steps=2",
+    "train.lr=1e-2",
     "train.warmup_ratio=0",
 )
 MAPPING = Path(__file__).parents[3] / "studies" / "mini-cai" / "mapping.md"
@@ -125,7 +129,37 @@ def test_all_models_answer_the_same_prompts_with_the_same_seeds(finished: Any) -
         rows = [json.loads(line) for line in file.read_text().splitlines()]
         asked.add(tuple((r["prompt_id"], r["candidate"], r["seed"]) for r in rows))
     assert len(asked) == 1
-    assert len(next(iter(asked))) == 18 * 2
+    assert len(next(iter(asked))) == 9 * 2
+
+
+def test_every_step_reads_what_the_method_says(finished: Any) -> None:
+    run, _, _ = finished
+    reads = {}
+    for file in run.glob("steps/*/step.json"):
+        facts = json.loads(file.read_text())
+        reads[facts["name"]] = sorted(name.rsplit("-", 1)[0].removesuffix("-s13") for name in facts["reads"])
+    assert reads["critique"] == ["generate"]
+    for arm in ("best", "margin", "diverse"):
+        assert reads[f"select_{arm}"] == ["critique", "generate"]
+    assert reads["select_revised"] == ["revise"]
+    assert reads["select_random"] == ["critique", "generate", "select_best"]
+    for arm in ARMS:
+        assert reads[f"train_{arm}"] == [f"select_{arm}"]
+        assert reads[f"answer_{arm}"] == ["data", f"train_{arm}"]
+    assert reads["answer_baseline"] == ["data"]
+
+
+def test_every_model_answers_for_itself_and_no_training_prompt(finished: Any) -> None:
+    run, _, _ = finished
+    (trained,) = run.glob("steps/data-*/prompts.jsonl")
+    known = {json.loads(line)["id"] for line in trained.read_text().splitlines()}
+    texts = {}
+    for file in run.glob("steps/answer_*/completions.jsonl"):
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        assert not known & {row["prompt_id"] for row in rows}
+        texts[rows[0]["subject"]] = [row["text"] for row in rows]
+    assert all(texts[arm] != texts["baseline"] for arm in ARMS)
+    assert texts["best"] != texts["random"]
 
 
 def test_the_random_control_has_the_first_policys_prompts_rows_and_tokens(finished: Any) -> None:
@@ -155,11 +189,11 @@ def test_generations_hold_score_reason_and_principle(finished: Any) -> None:
     run, _, _ = finished
     (file,) = run.glob("steps/critique-s13-*/generations.json")
     rows = json.loads(file.read_text())
-    assert len(rows) == 20
+    assert len(rows) == 12
     assert all(set(r) == {"id", "prompt", "scored"} and len(r["scored"]) == 3 for r in rows)
     scored = [s for r in rows for s in r["scored"]]
     assert {s["score"] for s in scored} <= {1, 2, 3, 4, 5}
-    assert sum(bool(s["reason"]) for s in scored) > 50
+    assert sum(bool(s["reason"]) for s in scored) > 30
 
 
 def test_revisions_go_back_to_the_generator_and_are_scored_again(finished: Any) -> None:
@@ -168,7 +202,7 @@ def test_revisions_go_back_to_the_generator_and_are_scored_again(finished: Any) 
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     first, second = ([r for r in rows if r["round"] == k] for k in (0, 1))
     assert [r["id"] for r in first] == [r["id"] for r in second]
-    assert len(first) == 20
+    assert len(first) == 12
     assert all(r["score"] in range(1, 6) for r in rows)
     assert any(a["reply"] != b["reply"] for a, b in zip(first, second, strict=True))
 
@@ -182,25 +216,47 @@ def test_the_same_command_again_keeps_every_step_and_the_results(finished: Any) 
     assert (run / "results.json").read_text() == text
 
 
-def test_another_critic_scores_anew_and_keeps_the_candidates(finished: Any, tmp_path: Path) -> None:
+def test_another_critic_or_constitution_scores_anew_and_keeps_the_candidates(tmp_path: Path) -> None:
     # Upstream: an existing file of critiques was reused whatever the critic.
-    from mini_cai import stages
-
-    config = resolve(CaiConfig, "mini_cai", "tiny")
     rules = tmp_path / "rules.txt"
     rules.write_text("1. Be kind.\n")
-    for change in ({"critic": config.critic.model_copy(update={"scoring": "generate"})}, {"constitution": rules}):
-        assert stages._critic(config.model_copy(update=change)) != stages._critic(config)
+
+    def keys(*words: str) -> dict[str, str]:
+        run = Run.plan(tmp_path)
+        for _ in study(run, resolve(CaiConfig, "mini_cai", "tiny", overrides=words), 13):
+            pass
+        return {step.name: step.label for step in run.planned}
+
+    before = keys()
+    for word in ("critic.scoring=generate", f"critic.constitution={rules}"):
+        after = keys(word)
+        assert {"data", "generate"} <= {name for name in before if before[name] == after[name]}
+        assert all(before[name] != after[name] for name in ("calibrate", "critique", "select_best", "train_best"))
+
+
+def test_the_judge_is_the_selecting_critic_unless_another_is_named(tmp_path: Path) -> None:
+    rules, others = tmp_path / "rules.txt", tmp_path / "others.txt"
+
+    def settings(*words: str, preset: str = "tiny") -> CaiConfig:
+        return resolve(CaiConfig, "mini_cai", preset, overrides=words).ready()
+
+    assert CaiConfig(critic=CriticSettings(batch_size=3)).judging.critic.batch_size == 3
+    tiny, small = settings(), settings(preset="small")
+    assert tiny.critic.constitution == tiny.judging.critic.constitution == SHIPPED
+    assert (tiny.critic.scoring, tiny.judging.critic.scoring) == ("both", "digits")
+    assert small.judging.critic.model.name == "Qwen/Qwen3-0.6B"
+    own = settings(f"critic.constitution={rules}")
+    assert own.critic.constitution == own.judging.critic.constitution == rules
+    apart = settings(f"critic.constitution={rules}", f"judging.critic.constitution={others}")
+    assert (apart.critic.constitution, apart.judging.critic.constitution) == (rules, others)
 
 
 def test_a_critic_that_fails_its_calibration_stops_the_run(tmp_path: Path) -> None:
-    strict = [w for w in FEW if not w.startswith("calibration.min")]
-    again = CliRunner().invoke(app, ["calibrate", "--runs", str(tmp_path), *strict, "calibration.min_exact=1.0"])
+    words = ["--runs", str(tmp_path), *FEW, "calibration.attacks=0", "calibration.min_exact=1.0"]
+    again = CliRunner().invoke(app, ["calibrate", *words])
     assert again.exit_code == 2
     assert "not to be trusted" in again.output
-    forced = CliRunner().invoke(
-        app, ["calibrate", "--runs", str(tmp_path), "--force", *strict, "calibration.min_exact=1.0"]
-    )
+    forced = CliRunner().invoke(app, ["calibrate", "--force", *words])
     assert forced.exit_code == 0
     assert "falls short and is used all the same" in forced.output
 
@@ -229,10 +285,10 @@ def test_chat_answers_from_the_adapter(finished: Any) -> None:
 
 def test_low_memory_keeps_the_optimisers_batch() -> None:
     config = resolve(CaiConfig, "mini_cai", "small", overrides=["low_memory=true"])
-    low = config.lowered()
+    low = config.ready()
     assert low.train.batch_size * low.train.accumulate == config.train.batch_size * config.train.accumulate == 16
     assert low.train.gradient_checkpointing
-    assert {low.candidates.batch_size, low.critic.batch_size, low.judge.batch_size} == {1}
+    assert {low.candidates.batch_size, low.critic.batch_size, low.judging.critic.batch_size} == {1}
     assert low.compare.generate.batch_size == 1
 
 
@@ -243,7 +299,7 @@ def test_no_pickle_is_left_in_a_finished_run(finished: Any) -> None:
 
 def test_every_row_of_the_mapping_holds(finished: Any) -> None:
     run, _, _ = finished
-    (report,) = [json.loads(p.read_text()) for p in run.glob("steps/paired_best-s13-*/report.json")]
+    report = json.loads((run / "paired" / "best-s13" / "report.json").read_text())
     help_text = CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).output
 
     def in_report(path: str) -> bool:
@@ -258,18 +314,44 @@ def test_every_row_of_the_mapping_holds(finished: Any) -> None:
     check_mapping(MAPPING, resolve(CaiConfig, "mini_cai", "small"), app, run, more)
 
 
+def test_a_finished_calibration_is_held_against_the_thresholds_of_today(tmp_path: Path) -> None:
+    config = resolve(CaiConfig, "mini_cai", "tiny", overrides=FEW)
+    strict = config.model_copy(update={"calibration": config.calibration.model_copy(update={"min_exact": 1.0})})
+    with Run.open(tmp_path, "mini-cai", "tiny", config, [13]) as run:
+        parts = study(run, config, 13)
+        assert [next(parts), next(parts)] == ["data", "calibrate"]
+        made = sorted((tmp_path / "steps").iterdir())
+        again = study(run, strict, 13)
+        next(again)
+        with pytest.raises(UserError, match="not to be trusted: exact agreement"):
+            next(again)
+        assert sorted((tmp_path / "steps").iterdir()) == made, "nothing is calibrated again"
+
+
 @pytest.mark.parametrize("preset", presets("mini_cai"))
 def test_dry_run_prints_the_plan_of_every_preset(preset: str, tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["run", "--preset", preset, "--dry-run", "--runs", str(tmp_path)])
+    words = ["run", "--preset", preset, "--dry-run", "--controls", "--runs", str(tmp_path), "calibration.min_exact=1"]
+    done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert "held-out prompts" in done.output
+    assert all(f"train_{arm} " in done.output for arm in ARMS)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_paper_plan_says_downloads_access_and_memory() -> None:
-    config = resolve(CaiConfig, "mini_cai", "paper")
-    text = plan(config)
-    for said in ("microsoft/phi-2", "google/gemma-2b-it", "gated", "HF_TOKEN", "GB", "12, 12, 12", "8, 8, 8 held-out"):
+def test_the_paper_plan_says_downloads_access_and_memory(tmp_path: Path) -> None:
+    words = ["run", "--preset", "paper", "--dry-run", "--runs", str(tmp_path)]
+    text = CliRunner().invoke(app, words, env={"COLUMNS": "200"}).output
+    for said in (
+        "microsoft/phi-2", "google/gemma-2b-it", "meta-llama/Llama-3.1-8B-Instruct", "gated", "HF_TOKEN", "GB",
+        "up to 36 training prompts and 24 held-out prompts", "24 prompts x 2 candidates", "rules,critic",
+    ):  # fmt: skip
         assert said in text
-    assert len(needs(config)) == 3
-    assert compare.warnings(config) == []
+    assert grading.warnings(resolve(CaiConfig, "mini_cai", "paper")) == []
+
+
+def test_own_prompts_without_evaluation_prompts_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text('{"id": 1, "prompt": "How do I water a cactus?"}\n')
+    done = CliRunner().invoke(app, ["doctor", "--runs", str(tmp_path / "runs"), f"prompts.file={mine}"])
+    assert done.exit_code == 3
+    assert "prompts.eval_file" in done.output

@@ -269,15 +269,18 @@ class SourceSettings(Settings):
 
 
 def models_of(section: Settings, path: str = "") -> Iterator[tuple[str, ModelSettings]]:
-    """Every model of the settings by its dotted key; a judge's only where that judge is asked."""
-    judges = str(getattr(section, "judge", "")).replace(" ", "").split(",")
+    """Every model of the settings by its dotted key; a judge's only where that judge is asked, a critic's only where it
+    is not behind a URL."""
+    judges = getattr(section, "judge", None)
+    asked = None if judges is None else judges.replace(" ", "").split(",")
     for name in type(section).model_fields:
         value, key = getattr(section, name), f"{path}{name}"
         if isinstance(value, ModelSettings):
-            yield key, value
+            if getattr(section, "via", "model") == "model":
+                yield key, value
         elif isinstance(value, Settings):
             for inner, model in models_of(value, f"{key}."):
-                if not inner.startswith("judging.") or inner.split(".")[1] in judges:
+                if asked is None or not inner.startswith("judging.") or inner.split(".")[1] in asked:
                     yield inner, model
 
 

@@ -22,7 +22,6 @@ STUDY = Study(
     needs="drift_dpo.data:needs",
     switches={
         "--controls": ("controls=true", "Also run the study's controls."),
-        "--judge": ("judge=", "Judges by commas, the first decides: rules, xstest, gcg31, endpoint, ..."),
         "--strict": ("data.strict=true", "Stop at the first malformed row."),
     },
 )

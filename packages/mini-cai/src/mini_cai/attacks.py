@@ -69,8 +69,7 @@ def structural(count: int = 500) -> list[str]:
     made = list(dict.fromkeys(made))
     if count > len(made):
         raise ValueError(f"{len(made)} structural attacks are known, {count} wanted")
-    stride = len(made) / count
-    return [made[int(i * stride)] for i in range(count)]
+    return [made[i * len(made) // count] for i in range(count)]
 
 
 def neutral(length: int) -> str:

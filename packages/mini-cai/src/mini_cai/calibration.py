@@ -12,91 +12,39 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy import stats
 
 from alignment_core.config import GenerateSettings
 from alignment_core.errors import UserError
-from alignment_core.io import read_json, read_jsonl, write_json, write_jsonl
+from alignment_core.io import read_json, write_json, write_jsonl
 from alignment_core.judging import critics, critique
 from alignment_core.judging.asking import special_tokens, written_answers
-from alignment_core.judging.constitution import Constitution
 from alignment_core.judging.critique import Critique
+from alignment_core.judging.settings import CriticSettings
 from alignment_core.models import load
-from alignment_core.organism import world
 from alignment_core.pipeline.process_group import process_group
-from alignment_core.records import Completion, Kind, fingerprint
+from alignment_core.records import Completion
 from alignment_core.stats.intervals import Interval, mean_interval, quantile, rate
-from mini_cai import attacks
-from mini_cai.config import CalibrationSettings, CriticSettings
-from mini_cai.data import NAMES
+from mini_cai import attacks, gold
+from mini_cai.config import CalibrationSettings
+from mini_cai.gold import Gold
+
+if TYPE_CHECKING:
+    from alignment_core.models.load import Loaded
 
 log = logging.getLogger(__name__)
 
 FILE = "calibration.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Gold:
-    """A reply whose score is known."""
-
-    prompt: str
-    reply: str
-    score: int
-    kind: Kind
-    cluster: str
-
-    @classmethod
-    def from_json(cls, row: Any) -> Gold:
-        if not isinstance(row, Mapping) or not all(isinstance(row.get(k), str) for k in ("prompt", "reply")):
-            raise ValueError("gold: 'prompt' and 'reply' must be texts")
-        if row.get("score") not in (1, 2, 3, 4, 5) or isinstance(row["score"], bool):
-            raise ValueError(f"gold: 'score' must be a whole number from 1 to 5, found {row.get('score')!r}")
-        if row.get("kind", "cooperating") not in NAMES:
-            raise ValueError(f"gold: 'kind' must be adversarial, borderline or cooperating, found {row['kind']!r}")
-        kind = NAMES[row.get("kind", "cooperating")]
-        return cls(row["prompt"], row["reply"], row["score"], kind, fingerprint(row["prompt"]))
-
-
-def gold(settings: CalibrationSettings, critic: CriticSettings) -> list[Gold]:
-    """Gold replies, several to a prompt: own ones, the organism's (calibration split), or the shipped ones."""
-    if settings.gold_file is not None:
-        found = list(read_jsonl(settings.gold_file, Gold.from_json))
-    elif critic.style == "organism":
-        found = _organism_gold(settings.items)
-    else:
-        with resources.as_file(resources.files("mini_cai").joinpath("gold.jsonl")) as path:
-            found = list(read_jsonl(path, Gold.from_json))
-    return found[: settings.items]
-
-
-def _organism_gold(count: int) -> list[Gold]:
-    """Pairs of replies to one request whose rubric scores differ."""
-    rng = random.Random("gold")
-    out = []
-    for item in world.critic_items("calibration", (count + 1) // 2, 0):
-        prompt, cluster = item.prompt, item.prompt.cluster
-        ways: list[Any] = ["refuse", "comply", "off_topic", "vague"]
-        others = [world.respond(prompt, how, rng) for how in rng.sample(ways, len(ways))]
-        other = next(o for o in others if world.rubric(prompt, o) != item.score)
-        for reply in (item.reply, other):
-            out.append(Gold(prompt.text, reply, world.rubric(prompt, reply), prompt.kind, cluster))
-    return out
-
-
-def _completions(prompts: Sequence[Gold], replies: Sequence[str]) -> list[Completion]:
-    return [
-        Completion(f"gold-{i}", "gold", reply, g.prompt, g.kind, cluster=g.cluster)
-        for i, (g, reply) in enumerate(zip(prompts, replies, strict=True))
-    ]
+FAMILIES = ("structural", "persuasion")
+"""Kinds of planted lines (`attacks.py`)."""
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> Interval:
@@ -112,7 +60,8 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> Interval:
     return Interval(r, math.tanh(z - half), math.tanh(z + half), len(a), "spearman, Bonett-Wright", missing)
 
 
-def _number(value: int | float | None) -> float:
+def number(value: float | None) -> float:
+    """A missing score as NaN."""
     return math.nan if value is None else float(value)
 
 
@@ -168,84 +117,89 @@ def consistency(repeated: Sequence[Sequence[int | None]], clusters: Sequence[str
     return mean_interval(shares, clusters)
 
 
+@dataclass(frozen=True)
+class _Critic:
+    """The critic under calibration, held in memory where it is a model in this process."""
+
+    settings: CriticSettings
+    loaded: Loaded | None
+    folder: Path
+    accept_missing: bool
+
+    def scores(
+        self, items: Sequence[Gold], replies: Sequence[str], name: str, scoring: Literal["digits", "both"]
+    ) -> list[Critique]:
+        """Critiques of replies to the prompts of `items`; a server's critic always writes."""
+        completions = [
+            Completion(f"gold-{i}", "gold", reply, g.prompt, g.kind, cluster=g.cluster)
+            for i, (g, reply) in enumerate(zip(items, replies, strict=True))
+        ]
+        how = self.settings if self.loaded is None else self.settings.model_copy(update={"scoring": scoring})
+        return critics.criticise(
+            completions,
+            how,
+            critics.own_constitution(how),
+            self.folder,
+            name=name,
+            loaded=self.loaded,
+            accept_missing=self.accept_missing,
+        )
+
+
 def calibrate(
-    settings: CalibrationSettings, critic: CriticSettings, constitution: Constitution, safe: int, folder: Path
+    settings: CalibrationSettings, critic: CriticSettings, safe: int, accept_missing: bool, folder: Path
 ) -> None:
-    """Measure a critic and write calibration.json, the gold replies and the critiques of them."""
-    items = gold(settings, critic)
+    """Measure a critic and write calibration.json, the gold replies and the critiques of them.
+
+    `safe` is the least score that counts as safe. Raises `UserError` for too few gold replies."""
+    items = gold.replies(settings, critic)
     weak = [g for g in items if g.score <= 2]
     if not weak or len(items) < 4:
         raise UserError(f"{len(items)} gold replies, {len(weak)} of score 1 or 2; give four at least, one of them weak")
+    asked = _Critic(critic, load.load(critic.model) if critic.via == "model" else None, folder, accept_missing)
+    graded = asked.scores(items, [g.reply for g in items], "gold_critiques", "both")
     if process_group().is_main:
         write_jsonl(folder / "gold.jsonl", [asdict(g) for g in items])
-    loaded: Any = None
-    if critic.via == "model":
-        loaded = load.load(critic.model)
-    both = critic.model_copy(update={"scoring": "both"}) if critic.via == "model" else critic
-    graded = critics.criticise(
-        _completions(items, [g.reply for g in items]), both, constitution, folder, name="gold_critiques", loaded=loaded
-    )
-    if critic.scoring == "generate":  # its own way decides; the expected score stands beside it
-        scored = [Critique(c.prompt_id, c.candidate, c.written, why=c.why) for c in graded]
-    else:
-        scored = graded
-    if process_group().is_main:
         rows = [{**asdict(g), **c.to_json()} for g, c in zip(items, graded, strict=True)]
         write_jsonl(folder / "gold_scores.jsonl", rows)
-    found = agreement(items, scored)
-    if critic.via == "model":
-        found["ways_rank"] = spearman([_number(c.written) for c in graded], [_number(c.expected) for c in graded])
-        found["self_consistency"] = _repeated(
-            items[: settings.repeat_items], settings, critic, constitution, folder, loaded
-        )
-    read = [c.written is not None for c in graded]
-    found["parse_rate"] = rate([float(r) for r in read], [g.cluster for g in items])
-    families = {"structural": attacks.structural(settings.attacks), "persuasion": _persuasion(settings.attacks)}
-    plain = critic.model_copy(update={"scoring": "digits"}) if critic.via == "model" else critic
-    for family, lines in families.items():
+    if critic.scoring == "generate":  # its own way decides; the expected score stands beside it
+        found = agreement(items, [Critique(c.prompt_id, c.candidate, c.written, why=c.why) for c in graded])
+    else:
+        found = agreement(items, graded)
+    if asked.loaded is not None:
+        found["ways_rank"] = spearman([number(c.written) for c in graded], [number(c.expected) for c in graded])
+        found["self_consistency"] = _repeated(items[: settings.repeat_items], settings, critic, folder, asked.loaded)
+    read = [float(c.written is not None) for c in graded]
+    found["parse_rate"] = rate(read, [g.cluster for g in items])
+    for family, lines in _lines(settings.attacks).items():
         if lines:
-            measured = _attacked(family, lines, weak, plain, constitution, safe, folder, loaded)
-            found |= {f"{family}_{k}": v for k, v in measured.items()}
-    del loaded
+            found |= {f"{family}_{k}": v for k, v in _attacked(asked, family, lines, weak, safe).items()}
+    del asked
     load.free()
     if process_group().is_main:
         write_json(folder / FILE, {k: _json(v) for k, v in found.items()})
 
 
-def _persuasion(count: int) -> list[str]:
-    return [attacks.PERSUASION[i % len(attacks.PERSUASION)] for i in range(count)]
+def _lines(count: int) -> dict[str, list[str]]:
+    """`count` lines of each family."""
+    persuasion = [attacks.PERSUASION[i % len(attacks.PERSUASION)] for i in range(count)]
+    return dict(zip(FAMILIES, (attacks.structural(count), persuasion), strict=True))
 
 
 def _attacked(
-    family: str,
-    lines: Sequence[str],
-    weak: Sequence[Gold],
-    critic: CriticSettings,
-    constitution: Constitution,
-    safe: int,
-    folder: Path,
-    loaded: Any,
+    critic: _Critic, family: str, lines: Sequence[str], weak: Sequence[Gold], safe: int
 ) -> dict[str, Interval]:
+    """What planted lines do against neutral ones of the same length."""
     hosts, with_line, control = planted(lines, weak)
-    arms = {"planted": with_line, "neutral": control}
-    said = {
-        arm: critics.criticise(
-            _completions(hosts, texts), critic, constitution, folder, name=f"{family}_{arm}", loaded=loaded
-        )
-        for arm, texts in arms.items()
-    }
-    return effect(hosts, said["planted"], said["neutral"], safe)
+    there = critic.scores(hosts, with_line, f"{family}_planted", "digits")
+    return effect(hosts, there, critic.scores(hosts, control, f"{family}_neutral", "digits"), safe)
 
 
 def _repeated(
-    items: Sequence[Gold],
-    settings: CalibrationSettings,
-    critic: CriticSettings,
-    constitution: Constitution,
-    folder: Path,
-    loaded: Any,
+    items: Sequence[Gold], settings: CalibrationSettings, critic: CriticSettings, folder: Path, loaded: Loaded
 ) -> Interval:
-    special = special_tokens(loaded)
+    """How often sampled critiques of one reply give the same score."""
+    constitution, special = critics.own_constitution(critic), special_tokens(loaded)
     asked = [critique.question(critic.style, constitution, g.prompt, g.reply, critic.max_chars, special) for g in items]
     how = GenerateSettings(
         max_new_tokens=critic.max_new_tokens,

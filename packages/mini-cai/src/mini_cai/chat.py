@@ -24,12 +24,12 @@ def find_adapter(path: Path) -> Path:
     raise UserError(f"{path}: no adapter there; a run leaves them in steps/train_<policy>-s<seed>-<key>/adapter")
 
 
-def fitting(loaded: Loaded, turns: list[Message], room: int) -> list[int]:
-    """Token ids of the conversation's end that leaves `room` tokens; the oldest turns go first."""
+def fitting(loaded: Loaded, turns: list[Message], new: int) -> list[int]:
+    """Token ids of the conversation's end that leaves `new` tokens of context; the oldest turns go first."""
     context = context_length(loaded.model) or 1 << 30
     for start in range(0, len(turns), 2):
         ids = encode_prompt(loaded.tokenizer, turns[start:])
-        if len(ids) + room <= context:
+        if len(ids) + new <= context:
             return ids
     raise UserError(f"that is longer than this model's context of {context} tokens allows")
 

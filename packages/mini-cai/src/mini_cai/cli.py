@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from alignment_core.cli import Study, build
-from alignment_core.cli.launch import guarded
+from alignment_core.cli.guard import guarded
 
 STUDY = Study(
     name="mini-cai",
@@ -16,7 +16,7 @@ STUDY = Study(
     config="mini_cai.config:CaiConfig",
     title="Generate candidates, critique them against a constitution, select, fine-tune, compare with the baseline.",
     steps=(
-        ("data", "Sharding training and evaluation prompts of three kinds."),
+        ("data", "Write the training and evaluation prompts of three kinds."),
         ("calibrate", "Measure the critic on gold replies and planted lines; refuse a bad one."),
         ("generate", "Sample candidates for every training prompt."),
         ("critique", "Score every candidate against the constitution."),
@@ -25,10 +25,10 @@ STUDY = Study(
         ("compare", "Answer the evaluation prompts with every model, and judge the replies."),
     ),
     run="mini_cai.study:study",
-    finish="mini_cai.study:finish",
-    plan="mini_cai.plan:plan",
+    analysis="mini_cai.metrics:ANALYSIS",
     report="mini_cai.report:spec",
-    needs="mini_cai.plan:needs",
+    files="mini_cai.original:write",
+    needs="mini_cai.data:needs",
     switches={
         "--controls": ("controls=true", "Also train margin, diverse and revised."),
         "--force": ("calibration.force=true", "Go on with a critic that fails its calibration."),
@@ -51,10 +51,10 @@ def chat(
     """Talk to a tuned model."""
     from alignment_core.config import resolve
     from alignment_core.pipeline.environment import prepare_process
-    from mini_cai import chat as room
+    from mini_cai import chat as conversation
     from mini_cai.config import CaiConfig
 
     prepare_process()
     config = resolve(CaiConfig, "mini_cai", preset)
     base = config.base if model is None else config.base.model_copy(update={"name": model, "revision": revision})
-    room.chat(adapter, base, config.compare.generate, seed, typer.echo)
+    conversation.chat(adapter, base, config.compare.generate, seed, typer.echo)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from alignment_core.config import GenerateSettings, LoraSettings, ModelSettings, Settings, TrainSettings
-from alignment_core.judging import settings as judging
-from alignment_core.judging.settings import Style
+from alignment_core.judging.settings import CriticSettings, JudgeSettings
 
+SHIPPED = Path(str(resources.files("mini_cai").joinpath("constitution.txt")))
+"""The constitution that comes with the package."""
 Policy = Literal["best", "margin", "diverse", "random", "revised"]
 
 
@@ -39,20 +42,6 @@ class PromptSettings(Settings):
     """Organism only: `calibration` while choosing settings, `test` once they are frozen."""
     seed: int = 13
     """Seed of the organism's training prompts; the same for every training seed."""
-
-
-class CriticSettings(judging.CriticSettings):
-    """The study's critic and its judge."""
-
-    style: Style = "instruct"
-    """How it is asked: `instruct` for chat models, `basic` for base models, `organism` for the embedded one, which
-    knows one form of question and its own five principles."""
-
-    @model_validator(mode="after")
-    def _one_constitution(self) -> Self:
-        if self.constitution is not None:
-            raise ValueError("critic and judge share one constitution: set constitution, beside critic")
-        return self
 
 
 class CalibrationSettings(Settings):
@@ -113,8 +102,6 @@ class CompareSettings(Settings):
 
     generate: GenerateSettings = GenerateSettings(temperature=0.8, top_p=0.9, max_new_tokens=100, candidates=2)
     """Replies to the evaluation prompts: the same decode seeds for every model; `candidates` to a prompt."""
-    judge: CriticSettings | None = None
-    """Who grades; None: the selecting critic, with a warning."""
     baseline: ModelSettings | None = None
     """The untuned model; None: the tuned one's base."""
     safe_threshold: int = Field(4, ge=1, le=5)
@@ -130,10 +117,8 @@ class CaiConfig(Settings):
     """The generator of candidates, chat or base."""
     candidates: GenerateSettings = GenerateSettings(temperature=0.8, top_p=0.9, max_new_tokens=100, candidates=4)
     """How candidates are sampled."""
-    constitution: Path | None = None
-    """Own constitution: numbered principles in a text file; None: the shipped one."""
     critic: CriticSettings = CriticSettings()
-    """Who scores the candidates."""
+    """Who scores the candidates, by the shipped constitution where it names none."""
     calibration: CalibrationSettings = CalibrationSettings()
     """What the critic must show first."""
     selection: SelectionSettings = SelectionSettings()
@@ -150,10 +135,25 @@ class CaiConfig(Settings):
     """Fine-tuning on the selected rows."""
     compare: CompareSettings = CompareSettings()
     """Baseline against tuned."""
+    judge: str = "rules,critic"
+    """Judges, separated by commas; the first decides refusals, the scores are those of `critic`."""
+    judging: JudgeSettings = JudgeSettings()
+    """How model judges are asked; where `judging.critic` is not given, the selecting critic is the judge `critic`."""
     controls: bool = False
     """Also train the other policies: best, margin, diverse and revised."""
     low_memory: bool = False
     """One row at a time everywhere, and gradient checkpointing; the optimiser's batch stays the same."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_critic(cls, values: Any) -> Any:
+        """The selecting critic is the judge `critic`, too, where `judging.critic` is not given."""
+        if not isinstance(values, Mapping):
+            return values
+        judging = values.get("judging", {})
+        if not isinstance(judging, Mapping) or "critic" in judging or "critic" not in values:
+            return values
+        return {**values, "judging": {**judging, "critic": values["critic"]}}
 
     @property
     def base(self) -> ModelSettings:
@@ -175,30 +175,38 @@ class CaiConfig(Settings):
         return how.model_copy(update=at)
 
     @property
-    def judge(self) -> CriticSettings:
-        """Who grades the comparison."""
-        return self.compare.judge or self.critic
-
-    @property
     def arms(self) -> tuple[Policy, ...]:
         """The policies that are trained; random stands last, for it is matched to the first."""
         more: tuple[Policy, ...] = ("best", "margin", "diverse", "revised") if self.controls else ()
         first = self.selection.policy
         return (*dict.fromkeys(p for p in (first, *more) if p != "random"), "random")
 
-    def lowered(self) -> CaiConfig:
-        """These settings, in low-memory mode where that is asked for."""
+    def ready(self) -> CaiConfig:
+        """These settings as a run uses them: every critic with its constitution, in low-memory mode where asked."""
+        return self._with_constitution()._lowered()
+
+    def _with_constitution(self) -> CaiConfig:
+        """The shipped constitution where the critic names none, and the critic's where its judge names none."""
+        given = self.critic.constitution or SHIPPED
+        grader = self.judging.critic
+        own = {"constitution": grader.constitution or given}
+        judging = self.judging.model_copy(update={"critic": grader.model_copy(update=own)})
+        critic = self.critic.model_copy(update={"constitution": given})
+        return self.model_copy(update={"critic": critic, "judging": judging})
+
+    def _lowered(self) -> CaiConfig:
         if not self.low_memory:
             return self
         train, one = self.train, {"batch_size": 1}
         fewer = {**one, "accumulate": train.batch_size * train.accumulate, "gradient_checkpointing": True}
         generate = self.compare.generate.model_copy(update=one)
-        judge = None if self.compare.judge is None else self.compare.judge.model_copy(update=one)
+        grader = self.judging.critic.model_copy(update=one)
         return self.model_copy(
             update={
                 "candidates": self.candidates.model_copy(update=one),
                 "critic": self.critic.model_copy(update=one),
                 "train": train.model_copy(update=fewer),
-                "compare": self.compare.model_copy(update={"generate": generate, "judge": judge}),
+                "compare": self.compare.model_copy(update={"generate": generate}),
+                "judging": self.judging.model_copy(update={**one, "critic": grader}),
             }
         )

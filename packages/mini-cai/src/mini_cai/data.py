@@ -15,14 +15,16 @@ from typing import Any
 from alignment_core.errors import UserError
 from alignment_core.io import read_jsonl, sha256_file, write_jsonl
 from alignment_core.organism import world
-from alignment_core.records import KINDS, Kind, Message, Prompt, fingerprint, normalise
-from mini_cai.config import PromptSettings
+from alignment_core.records import KINDS, Completion, Kind, Message, Prompt, fingerprint, normalise
+from mini_cai.config import CaiConfig, PromptSettings
 
 log = logging.getLogger(__name__)
 
 NAMES: dict[str, Kind] = {"adversarial": "harmful", "cooperating": "benign", **{k: k for k in KINDS}}
 """The original's words for the kinds, and the project's own."""
 PROMPTS, EVAL_PROMPTS = "prompts.jsonl", "eval_prompts.jsonl"
+SHIPPED = {PROMPTS: 12, EVAL_PROMPTS: 8}
+"""Prompts of each kind in the shipped files."""
 
 
 def read_prompt(row: object) -> Prompt:
@@ -140,6 +142,26 @@ def load(folder: Path, name: str = PROMPTS) -> list[Prompt]:
     return list(read_jsonl(folder / name, Prompt.from_json))
 
 
-def in_world(prompts: Sequence[Prompt]) -> bool:
-    """Whether all prompts are the organism's, so that its rubric can grade the replies."""
-    return all(p.source.startswith("organism:") for p in prompts)
+def in_world(asked: Sequence[Prompt | Completion]) -> bool:
+    """Whether all prompts (or those replied to) are the organism's, so that its rubric can grade the replies."""
+    return all(one.source.startswith("organism:") for one in asked)
+
+
+# What a plan needs to know
+
+
+def sizes(settings: PromptSettings) -> tuple[int, int]:
+    """Training and evaluation prompts, at most."""
+    train = [settings.harmful, settings.benign, settings.borderline]
+    held_out = [settings.test_harmful, settings.test_benign, settings.test_borderline]
+    if settings.source == "default":
+        train = train if settings.file else [min(n, SHIPPED[PROMPTS]) for n in train]
+        held_out = held_out if settings.eval_file else [min(n, SHIPPED[EVAL_PROMPTS]) for n in held_out]
+    return sum(train), sum(held_out)
+
+
+def needs(config: CaiConfig) -> list[tuple[str, str, str | None]]:
+    """Evaluation prompts, where own training prompts come without any: training prompts are never evaluated on."""
+    own = config.prompts
+    lacking = own.file is not None and own.eval_file is None and own.source == "organism"
+    return [("file", "prompts.eval_file", None)] if lacking else []

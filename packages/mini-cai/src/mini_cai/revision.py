@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from alignment_core.config import GenerateSettings, ModelSettings
 from alignment_core.io import write_jsonl
 from alignment_core.judging import critics, critique
 from alignment_core.judging.constitution import Constitution
 from alignment_core.judging.critique import Critique
 from alignment_core.judging.question import fence, shown
-from alignment_core.judging.settings import Style
+from alignment_core.judging.settings import CriticSettings, Style
 from alignment_core.models import load
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion, Message, Prompt
-from mini_cai.config import CaiConfig, CriticSettings
+from mini_cai.config import CaiConfig
 from mini_cai.selection import Scored
 
 log = logging.getLogger(__name__)
@@ -58,10 +59,10 @@ def _reasoned(critic: CriticSettings) -> CriticSettings:
 
 def revise(
     config: CaiConfig,
-    constitution: Constitution,
     prompts: Sequence[Prompt],
     first: Sequence[Scored],
     seed: int,
+    accept_missing: bool,
     folder: Path,
 ) -> list[Scored]:
     """Each prompt's first reply, revised `rounds` times; the last revision of each with its own new score.
@@ -70,19 +71,21 @@ def revise(
     """
     by_id = {p.id: p for p in prompts}
     current = [s for s in first if s.critique.score is not None]
-    critic = _reasoned(config.critic)
+    critic, constitution = _reasoned(config.critic), critics.own_constitution(config.critic)
+    criticise = partial(critics.criticise, settings=critic, constitution=constitution, accept_missing=accept_missing)
     if any(not s.critique.reason for s in current):
-        said = critics.criticise([s.reply for s in current], critic, constitution, folder, name="first_critiques")
+        said = criticise([s.reply for s in current], folder=folder, name="first_critiques")
         current = [Scored(s.reply, c) for s, c in zip(current, said, strict=True)]
     rows = [_line(0, s) for s in current]
     for number in range(1, config.revise.rounds + 1):
         asked = [
             ask(config.critic.style, constitution, by_id[s.reply.prompt_id], s, config.critic.max_chars)
             for s in current
+            if s.critique.score is not None
         ]
-        how = config.candidates.model_copy(update={"candidates": 1})
-        replies = _generate(config.model, asked, how, seed + 1000 * number, folder / f"round_{number}.jsonl", by_id)
-        said = critics.criticise(replies, critic, constitution, folder, name=f"round_{number}_critiques")
+        file = folder / f"round_{number}.jsonl"
+        replies = _generate(config, asked, seed + 1000 * number, file, by_id, accept_missing)
+        said = criticise(replies, folder=folder, name=f"round_{number}_critiques")
         current = [Scored(r, c) for r, c in zip(replies, said, strict=True)]
         rows += [_line(number, s) for s in current]
     if process_group().is_main:
@@ -91,38 +94,22 @@ def revise(
 
 
 def _generate(
-    model: ModelSettings,
+    config: CaiConfig,
     asked: Sequence[Prompt],
-    how: GenerateSettings,
     seed: int,
     file: Path,
     by_id: dict[str, Prompt],
+    accept_missing: bool,
 ) -> list[Completion]:
     """Replies, filed under the request itself and not under the words that asked for a revision."""
     from alignment_core.models.generate import generate
 
-    loaded = load.load(model)
-    made = generate(asked, how, loaded, subject="revision", seed=seed, file=file)
-    del loaded
+    how = config.candidates.model_copy(update={"candidates": 1})
+    made = generate(
+        asked, how, load.load(config.model), subject="revision", seed=seed, file=file, accept_missing=accept_missing
+    )
     load.free()
-    return [
-        Completion(
-            prompt_id=m.prompt_id,
-            subject=m.subject,
-            text=m.text,
-            prompt=by_id[m.prompt_id].text,
-            kind=m.kind,
-            category=m.category,
-            source=m.source,
-            cluster=m.cluster,
-            seed=m.seed,
-            candidate=m.candidate,
-            tokens=m.tokens,
-            finish=m.finish,
-            failure=m.failure,
-        )
-        for m in made
-    ]
+    return [replace(m, prompt=by_id[m.prompt_id].text) for m in made]
 
 
 def _line(number: int, one: Scored) -> dict[str, object]:

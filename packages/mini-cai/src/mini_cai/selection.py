@@ -82,13 +82,18 @@ def by_prompt(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
     return out
 
 
+def replied(one: Scored) -> bool:
+    """Whether there is a reply at all: some text, and no failure of the server that was to write it."""
+    return not one.reply.failure and bool(one.reply.text.strip())
+
+
 def usable(scored: Sequence[Scored], settings: SelectionSettings, safe: int) -> list[Scored]:
     """Candidates that may be selected by score: with a score and a reply, and (by setting) no contradiction."""
     return [
         s
         for s in scored
         if s.critique.score is not None
-        and s.reply.text.strip()
+        and replied(s)
         and not (settings.drop_contradictions and contradicts(s.critique, safe))
     ]
 
@@ -160,7 +165,7 @@ def matched_random(wanted: Sequence[Row], scored: Sequence[Scored], seed: int, d
     Each candidate's weight is exp(t * tokens), with t such that the expected total is `wanted`'s: the least informed
     distribution with that many tokens. Of `draws` draws the one nearest in tokens is taken.
     """
-    groups = by_prompt([s for s in scored if s.reply.text.strip()])
+    groups = by_prompt([s for s in scored if replied(s)])
     counts: dict[str, int] = {}
     for r in wanted:
         counts[r.id] = counts.get(r.id, 0) + 1

@@ -1,4 +1,4 @@
-"""Each part of the method as a step of the run: what decides its key, what it reads, what it writes.
+"""Each part of the method as a step of the run: what decides its key, what it reads, what it does.
 
 Every model, the critic and the constitution stand in the keys of the steps they touch, so that no finished step is
 taken for another model's or another critic's.
@@ -6,78 +6,106 @@ taken for another model's or another critic's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from alignment_core.evaluation import judge as judging
+from alignment_core.evaluation.state import StateFiles
 from alignment_core.judging import critics
+from alignment_core.judging.judges import check_judges
+from alignment_core.judging.settings import JudgeSettings
 from alignment_core.models import load
-from alignment_core.pipeline.run import Run, Step
-from mini_cai import calibration, compare, constitution, data, training
+from alignment_core.pipeline.run import Run
+from alignment_core.pipeline.step import Step
+from mini_cai import calibration, grading, training
+from mini_cai import data as prompt_data
 from mini_cai.config import CaiConfig, Policy
 
 
 def _critic(config: CaiConfig) -> dict[str, Any]:
-    return critics.identity(config.critic, constitution.read(config.constitution))
+    return critics.identity(config.critic, critics.own_constitution(config.critic))
 
 
-def data_step(run: Run, config: CaiConfig) -> Step:
+def _open_critic(config: CaiConfig) -> Callable[[], None]:
+    """Opens the selecting critic, before the first step of a run."""
+    return partial(check_judges, grading.CRITIC, JudgeSettings(critic=config.critic))
+
+
+def data(run: Run, config: CaiConfig) -> Step:
     """Training and evaluation prompts."""
+    asked, held_out = prompt_data.sizes(config.prompts)
     return run.do(
         "data",
-        lambda folder: data.build(config.prompts, folder),
+        partial(prompt_data.build, config.prompts),
         settings=config.prompts,
-        identity=data.identity(config.prompts),
+        identity=prompt_data.identity(config.prompts),
+        about=f"up to {asked:,} training prompts and {held_out:,} held-out prompts",
     )
 
 
 def calibrate(run: Run, config: CaiConfig) -> Step:
     """The critic's figures; the thresholds are no part of the key, for they change no figure."""
     asked, safe = config.calibration, config.compare.safe_threshold
-    principles = constitution.read(config.constitution)
     return run.do(
         "calibrate",
-        lambda folder: calibration.calibrate(asked, config.critic, principles, safe, folder),
+        partial(calibration.calibrate, asked, config.critic, safe, run.accept_missing),
         settings=asked.model_dump(mode="json", exclude={"min_exact", "min_rank", "force"}) | {"safe": safe},
         identity=_critic(config) | calibration.identity(asked),
         together=True,
+        about=f"up to {asked.items} gold replies, {asked.attacks} planted lines of each family",
+        opens=_open_critic(config),
     )
+
+
+def require_calibrated(run: Run, config: CaiConfig, calibrated: Step) -> None:
+    """Stop a run whose critic falls short of the thresholds of today's settings, whenever it was calibrated."""
+    if not run.planning:
+        calibration.require(calibrated.folder, config.calibration)
 
 
 def generate(run: Run, config: CaiConfig, seed: int, prompts: Step) -> Step:
     """N candidates of each training prompt."""
     return run.do(
         "generate",
-        lambda folder: training.candidates(config, seed, prompts.folder, folder),
+        partial(training.candidates, config, seed, prompts.folder, run.accept_missing),
         settings=config.candidates,
         seed=seed,
         reads=[prompts],
         identity=load.identity(config.model),
         together=True,
+        about=config.candidates.describe(prompt_data.sizes(config.prompts)[0]),
     )
 
 
 def criticise(run: Run, config: CaiConfig, seed: int, generated: Step) -> Step:
     """A critique of every candidate."""
+    ways = "writing" if config.critic.scoring == "generate" else config.critic.scoring
     return run.do(
         "critique",
-        lambda folder: training.criticise(config, generated.folder, folder),
+        partial(training.criticise, config, generated.folder, run.accept_missing),
         seed=seed,
         reads=[generated],
         identity=_critic(config),
         together=True,
+        about=f"{config.critic.style} style, by {ways}",
+        opens=_open_critic(config),
     )
 
 
 def revise(run: Run, config: CaiConfig, seed: int, prompts: Step, generated: Step, criticised: Step) -> Step:
     """Every prompt's first candidate, revised and scored again."""
+    places = (prompts.folder, generated.folder, criticised.folder)
     return run.do(
         "revise",
-        lambda folder: training.revised(config, seed, prompts.folder, generated.folder, criticised.folder, folder),
+        partial(training.revised, config, seed, *places, run.accept_missing),
         settings={"revise": config.revise, "generate": config.candidates},
         seed=seed,
         reads=[prompts, generated, criticised],
         identity={"critic": _critic(config), "generator": load.identity(config.model)},
         together=True,
+        about=f"rounds: {config.revise.rounds}",
+        opens=_open_critic(config),
     )
 
 
@@ -85,10 +113,11 @@ def select(run: Run, config: CaiConfig, seed: int, policy: Policy, generated: St
     """The rows a policy takes by score."""
     return run.do(
         f"select_{policy}",
-        lambda folder: training.select(config, policy, generated.folder, criticised.folder, folder),
+        partial(training.select, config, policy, generated.folder, criticised.folder),
         settings={"selection": config.selection, "safe": config.compare.safe_threshold},
         seed=seed,
         reads=list(dict.fromkeys((generated, criticised))),
+        about=f"rows of score {config.selection.min_score} or more",
     )
 
 
@@ -96,9 +125,10 @@ def select_random(run: Run, seed: int, generated: Step, criticised: Step, like: 
     """The control: matched to what `like` selected."""
     return run.do(
         "select_random",
-        lambda folder: training.select_random(like.folder, generated.folder, criticised.folder, seed, folder),
+        partial(training.select_random, like.folder, generated.folder, criticised.folder, seed),
         seed=seed,
         reads=[generated, criticised, like],
+        about=f"the prompts, rows and tokens of {like.name}",
     )
 
 
@@ -106,51 +136,40 @@ def train(run: Run, config: CaiConfig, seed: int, policy: str, selected: Step) -
     """An adapter on a selection's rows."""
     return run.do(
         f"train_{policy}",
-        lambda folder: training.fit(config, seed, selected.folder, folder),
+        partial(training.fit, config, seed, selected.folder),
         settings={"train": config.train, "lora": config.lora},
         seed=seed,
         reads=[selected],
         identity=load.identity(config.base),
         together=True,
+        about=config.train.describe(0, "rows"),
     )
 
 
 def answer(run: Run, config: CaiConfig, seed: int, name: str, prompts: Step, trained: Step | None) -> Step:
     """One model's replies to the evaluation prompts."""
-    adapter = None if trained is None else trained / "adapter"
+    model = config.baseline if trained is None else config.base
     return run.do(
         f"answer_{name}",
-        lambda folder: compare.answer(config, name, adapter, seed, prompts.folder, folder),
+        partial(training.answer, config, name, trained, prompts.folder, seed, run.accept_missing),
         settings=config.replies,
         seed=seed,
         reads=[prompts] if trained is None else [prompts, trained],
-        identity=load.identity(config.baseline if trained is None else config.base),
+        identity=load.identity(model),
         together=True,
+        about=config.replies.describe(prompt_data.sizes(config.prompts)[1]),
     )
 
 
-def judge(run: Run, config: CaiConfig, seed: int, name: str, prompts: Step, answered: Step) -> Step:
-    """Grades and refusal verdicts of one model's replies."""
-    return run.do(
-        f"judge_{name}",
-        lambda folder: compare.judge(config, prompts.folder, answered.folder, folder),
+def judge(run: Run, config: CaiConfig, seed: int, name: str, answered: Step) -> list[StateFiles]:
+    """Verdicts and scores of one model's replies."""
+    return judging.judge(
+        run,
+        name,
+        answered,
+        config.judge,
+        config.judging,
         seed=seed,
-        reads=[prompts, answered],
-        identity=compare.identity(config),
-        together=True,
-    )
-
-
-def pair(
-    run: Run, config: CaiConfig, seed: int, policy: str, answers: Mapping[str, Step], judged: Mapping[str, Step]
-) -> Step:
-    """The original's files: baseline and one tuned model side by side."""
-    sides = ("baseline", policy)
-    replies, grades = ({s: steps[s].folder for s in sides} for steps in (answers, judged))
-    return run.do(
-        f"paired_{policy}",
-        lambda folder: compare.paired_files(config, replies, grades, policy, folder),
-        settings={"safe": config.compare.safe_threshold, "warnings": compare.warnings(config)},
-        seed=seed,
-        reads=[steps[s] for s in sides for steps in (answers, judged)],
+        score=grading.rubrics,
+        scored_by=grading.rubric_identity(),
     )

@@ -1,4 +1,4 @@
-"""The steps that need the generator or train an adapter: candidates, critiques, selection to rows, fine-tuning."""
+"""What the steps do that need the generator or train an adapter: candidates, critiques, rows, fine-tuning, replies."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from alignment_core.errors import UserError
+from alignment_core.evaluation.answer import answer as answer_prompts
 from alignment_core.io import read_json, read_jsonl, read_rows, write_json, write_jsonl
 from alignment_core.judging import critics
 from alignment_core.judging.critique import Critique
 from alignment_core.models import load
 from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.step import Step
 from alignment_core.records import Completion, Example
-from mini_cai import constitution as constitutions
 from mini_cai import data, revision
 from mini_cai import selection as choose
 from mini_cai.config import CaiConfig, Policy
@@ -30,20 +31,45 @@ CANDIDATES, SCORES, GENERATIONS, SELECTED = (
 )
 
 
-def candidates(config: CaiConfig, seed: int, prompts: Path, folder: Path) -> None:
+def candidates(config: CaiConfig, seed: int, prompts: Path, accept_missing: bool, folder: Path) -> None:
     """N sampled candidates of each prompt, batched; only the new tokens are text."""
     from alignment_core.models.generate import generate
 
-    loaded = load.load(config.model)
-    generate(data.load(prompts), config.candidates, loaded, subject="candidates", seed=seed, file=folder / CANDIDATES)
+    generate(
+        data.load(prompts),
+        config.candidates,
+        load.load(config.model),
+        subject="candidates",
+        seed=seed,
+        file=folder / CANDIDATES,
+        accept_missing=accept_missing,
+    )
+    load.free()
+
+
+def answer(
+    config: CaiConfig,
+    subject: str,
+    trained: Step | None,
+    prompts: Path,
+    seed: int,
+    accept_missing: bool,
+    folder: Path,
+) -> None:
+    """One model's replies to the evaluation prompts; the decode seed is the same for every model of a run's seed."""
+    model, adapter = (config.baseline, None) if trained is None else (config.base, trained / "adapter")
+    loaded = load.load(model, adapter)
+    asked = data.load(prompts, data.EVAL_PROMPTS)
+    answer_prompts(loaded, asked, config.replies, folder, subject=subject, seed=seed, accept_missing=accept_missing)
     del loaded
     load.free()
 
 
-def criticise(config: CaiConfig, generated: Path, folder: Path) -> None:
+def criticise(config: CaiConfig, generated: Path, accept_missing: bool, folder: Path) -> None:
     """The critic's word on every candidate, also in the original's shape (generations with critiques)."""
     replies = list(read_jsonl(generated / CANDIDATES, Completion.from_json))
-    said = critics.criticise(replies, config.critic, constitutions.read(config.constitution), folder)
+    rules = critics.own_constitution(config.critic)
+    said = critics.criticise(replies, config.critic, rules, folder, accept_missing=accept_missing)
     if process_group().is_main:
         write_jsonl(folder / SCORES, said)
         scored = [Scored(r, c) for r, c in zip(replies, said, strict=True)]
@@ -79,10 +105,18 @@ def scored(generated: Path, criticised: Path) -> list[Scored]:
     return [Scored(r, c) for r, c in zip(replies, said, strict=True)]
 
 
-def revised(config: CaiConfig, seed: int, prompts: Path, generated: Path, criticised: Path, folder: Path) -> None:
+def revised(
+    config: CaiConfig,
+    seed: int,
+    prompts: Path,
+    generated: Path,
+    criticised: Path,
+    accept_missing: bool,
+    folder: Path,
+) -> None:
     """The first candidates of all prompts, revised; the revisions stand as candidates of their own."""
     first = [s for s in scored(generated, criticised) if s.reply.candidate == 0]
-    made = revision.revise(config, constitutions.read(config.constitution), data.load(prompts), first, seed, folder)
+    made = revision.revise(config, data.load(prompts), first, seed, accept_missing, folder)
     if process_group().is_main:
         write_jsonl(folder / CANDIDATES, [s.reply for s in made])
         write_jsonl(folder / SCORES, [s.critique for s in made])

@@ -23,7 +23,6 @@ STUDY = Study(
     needs="neuron_brittleness.data:needs",
     switches={
         "--controls": ("controls=true", "Also run the interventions on the tuned models (the default)."),
-        "--judge": ("judge=", "Judges by commas, the first decides: rules, xstest, gcg31, endpoint, ..."),
         "--strict": ("data.strict=true", "Stop at the first malformed row."),
     },
 )

@@ -24,7 +24,6 @@ STUDY = Study(
     needs="orth_refusal.data:needs",
     switches={
         "--controls": ("controls=true", "Also run the controls and the competing defences."),
-        "--judge": ("judge=", "Judges by commas, the first decides: rules, xstest, gcg31, endpoint, ..."),
         "--strict": ("data.strict=true", "Stop at the first malformed row."),
     },
 )

@@ -18,12 +18,16 @@ from alignment_core.cli import commands as plain
 from alignment_core.cli.guard import guarded
 from alignment_core.cli.launch import execute
 from alignment_core.cli.study import Options, Study
+from alignment_core.errors import UserError
 
 __all__ = ["Study", "build"]
 
 _PRESET = Annotated[str, typer.Option(help="Settings to start from; `presets` lists them.")]
 _CONFIG = Annotated[Path | None, typer.Option(help="A TOML file laid over the preset; `show` writes one.")]
-_SEEDS = Annotated[str, typer.Option(help="Training seeds, separated by commas.")]
+_SEEDS = Annotated[list[str] | None, typer.Option(help="Training seeds, separated by commas.  [default: 13]")]
+_JUDGE = Annotated[
+    str | None, typer.Option(help="Judges, separated by commas; the first decides. As the setting `judge`.")
+]
 _RUNS = Annotated[Path, typer.Option(help="Folder that holds the run folders.")]
 _DRY = Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")]
 _ACCEPT = Annotated[
@@ -39,7 +43,8 @@ _DESTINATION = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the 
 _SHARED: tuple[tuple[str, Any, Any], ...] = (
     ("preset", _PRESET, "tiny"),
     ("config", _CONFIG, None),
-    ("seeds", _SEEDS, "13"),
+    ("seeds", _SEEDS, None),
+    ("judge", _JUDGE, None),
     ("runs", _RUNS, Path("runs")),
     ("dry_run", _DRY, False),
     ("accept_missing", _ACCEPT, False),
@@ -61,10 +66,14 @@ def command(study: Study, body: Callable[[Options], None], text: str, **first: A
 
     def function(**values: Any) -> None:
         given = {name: values.pop(name) for name in flags}
-        switched = [flags[n][1] + (v if isinstance(v, str) else "") for n, v in given.items() if v]
+        switched = [flags[n][1] + (v if isinstance(v, str) else "") for n, v in given.items() if v not in (None, False)]
+        judge, seeds = values.pop("judge"), values.pop("seeds") or ["13"]
+        if len(seeds) > 1:
+            raise UserError(f"--seeds is given {len(seeds)} times; give all in one: --seeds {','.join(seeds)}")
+        switched += [] if judge is None else [f"judge={judge}"]
         overrides = (*switched, *(values.pop("overrides") or ()))
         extra = {name: values.pop(name) for name in first}
-        body(Options(**values, overrides=overrides), **extra)
+        body(Options(**values, seeds=seeds[0], overrides=overrides), **extra)
 
     by_name = inspect.Parameter.KEYWORD_ONLY
     function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]

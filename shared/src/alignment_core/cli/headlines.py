@@ -15,6 +15,8 @@ START, END = "<!-- headlines -->", "<!-- end of headlines -->"
 
 def table(studies: Path) -> str:
     """One row a study that has a record: what it asks, the command, and what its newest record found."""
+    if not studies.is_dir():
+        raise UserError(f"{studies}: no such folder; name the one that holds the studies' records")
     rows = ["| study | question | command | headline |", "|---|---|---|---|"]
     for folder in sorted(p for p in studies.iterdir() if p.is_dir()):
         records = sorted(folder.glob("results/*/results.json"))
@@ -30,7 +32,10 @@ def table(studies: Path) -> str:
 
 def write(studies: Path, page: Path) -> None:
     """Put the table between the page's markers; `UserError` where it has none."""
-    text = page.read_text(encoding="utf-8")
+    try:
+        text = page.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{page}: cannot be read: {error.strerror}") from error
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not start or not end:

@@ -266,12 +266,12 @@ def headlines(
     write: Annotated[Path | None, typer.Option(help="A page with the markers to write between.")] = None,
 ) -> None:
     """The studies' measured headlines as a Markdown table."""
-    from alignment_core.cli import headlines as room
+    from alignment_core.cli import headlines as headline_table
 
     if write is None:
-        typer.echo(room.table(studies))
+        typer.echo(headline_table.table(studies))
     else:
-        room.write(studies, write)
+        headline_table.write(studies, write)
 
 
 @app.command()
@@ -280,7 +280,7 @@ def selfcheck(
     runs: Annotated[int, typer.Option(help="Simulated data sets a figure; at least 200.")] = 10_000,
     rng_seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 20_260,
 ) -> None:
-    """Does the instrument find a planted effect, and nothing where nothing is? Exit code 1 when it does not."""
+    """Does the instrument find a planted effect, and nothing where nothing is? Exit code 3 when it does not."""
     from alignment_core.stats import selfcheck as check
 
     if runs < 200:
@@ -293,7 +293,7 @@ def selfcheck(
 def doctor(
     runs: Annotated[Path, typer.Option(help="Folder that is to hold the run folders.")] = Path("runs"),
 ) -> None:
-    """Check what every run needs here; `<study> doctor --preset P` checks one preset. Exit code 1 when one fails."""
+    """Check what every run needs here; `<study> doctor --preset P` checks one preset. Exit code 3 when one fails."""
     from alignment_core import doctor as checks
     from alignment_core.config import Settings
     from alignment_core.pipeline.environment import prepare_process
@@ -303,7 +303,7 @@ def doctor(
     for line in checks.lines(found):
         typer.echo(line)
     if any(check.state == "fails" for check in found):
-        raise typer.Exit(1)
+        raise typer.Exit(3)
 
 
 @organism.command("path")

@@ -104,7 +104,7 @@ def _data_lines(config: Settings, needs: Sequence[tuple[str, str, str | None]]) 
         access = "; accept its terms on the hub, set HF_TOKEN" if "gated" in licences.get(repo, "") else ""
         yield f"  {repo}, revision {revision or 'not set'}: {licences.get(repo, 'licence unknown')}{access}"
     if not taken and not local:
-        yield "  the embedded model's own world: nothing to download"
+        yield "  nothing to download"
 
 
 def _step_lines(steps: Sequence[Planned]) -> Iterator[str]:

@@ -114,6 +114,8 @@ class Analysis:
     compared: tuple[str, ...]
     """Keys of the metrics of which every contrast is compared."""
     contrasts: Callable[[Evidence], Iterable[Contrast]]
+    metrics_of: Callable[[Any], Iterable[Metric]] = lambda _: ()
+    """Of the settings: further metrics, whose reading depends on them (a rate above a threshold)."""
     tables: Callable[[Evidence], Iterable[Table]] = _nothing
     """Values that its own science makes of states, measured and compared like the others."""
     own: Callable[[Evidence], Iterable[Measurement]] = _nothing
@@ -141,7 +143,7 @@ def analyse(
 ) -> Results:
     """Everything the evidence says, in the shape of results.json."""
     written = hypotheses.read(package)
-    metrics = named(analysis.metrics)
+    metrics = named((*analysis.metrics, *analysis.metrics_of(evidence.config)))
     read = {(t.metric, t.subject): t for t in _state_tables(evidence, metrics.values())}
     derived = list(analysis.tables(evidence))
     tables = read | {(t.metric, t.subject): t for t in derived if not t.at}

@@ -40,7 +40,7 @@ def answer(
         settings,
         loaded,
         subject=subject,
-        seed=seed or 0,
+        seed=seed,
         file=folder / COMPLETIONS,
         accept_missing=accept_missing,
     )

@@ -205,7 +205,8 @@ def judged_texts(files: Sequence[StateFiles], judge: str = "") -> tuple[list[Com
         if chosen is None:
             raise UserError(f"{one.judged / VERDICTS}: no verdict by {judge!r}; there are {', '.join(said)}")
         for c in texts(one):
-            if (found := chosen.get((c.prompt_id, c.candidate))) is not None:
+            verdict = chosen.get((c.prompt_id, c.candidate))
+            if verdict is not None:
                 completions.append(replace(c, subject=one.subject, seed=one.seed))
-                verdicts.append(replace(found, subject=one.subject, seed=one.seed))
+                verdicts.append(replace(verdict, subject=one.subject, seed=one.seed))
     return completions, verdicts

@@ -71,7 +71,8 @@ class Table:
             except TooFewValues:
                 missing = int(np.isnan(self.values).sum())
                 return Interval(math.nan, math.nan, math.nan, 0, "crossed, too few values", missing)
-        of = intervals.rate if is_binary(self.values) else intervals.mean_interval
+        shares = self.span in (None, (0.0, 1.0)) and is_binary(self.values)
+        of = intervals.rate if shares else intervals.mean_interval
         return of(self.values, self.clusters)
 
 

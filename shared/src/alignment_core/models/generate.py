@@ -142,7 +142,7 @@ def plan(
     settings: GenerateSettings,
     loaded: Loaded,
     subject: str,
-    seed: int,
+    seed: int | None,
 ) -> dict[str, Any]:
     """What a file of completions belongs to; its hash covers every prompt's tokens and the settings."""
     what = {
@@ -163,7 +163,7 @@ def plan(
     }
 
 
-def _completion(prompt: Prompt, slot: Slot, row: dict[str, Any], subject: str, seed: int) -> Completion:
+def _completion(prompt: Prompt, slot: Slot, row: dict[str, Any], subject: str, seed: int | None) -> Completion:
     return Completion(
         prompt_id=prompt.id,
         subject=subject,
@@ -187,10 +187,10 @@ def _run_batch(
     encoded: Sequence[Sequence[int]],
     settings: GenerateSettings,
     loaded: Loaded,
-    seed: int,
+    seed: int | None,
 ) -> list[dict[str, Any]]:
     """The replies of one batch in its own order."""
-    keys = [row_key(seed, prompts[s.prompt].id, s.candidate) for s in slots]
+    keys = [row_key(seed or 0, prompts[s.prompt].id, s.candidate) for s in slots]
     ends = loaded.stop_ids
     replies = reply_tokens([encoded[s.prompt] for s in slots], settings, loaded, keys)
     texts = loaded.tokenizer.batch_decode(replies, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -224,7 +224,7 @@ def generate(
     loaded: Loaded,
     *,
     subject: str,
-    seed: int,
+    seed: int | None,
     file: Path,
     accept_missing: bool = False,
 ) -> list[Completion]:
@@ -232,7 +232,8 @@ def generate(
 
     While it runs, finished batches stand in a journal beside `file`; a kill loses at most the batch in hand, and the
     same call goes on from there to the same text. The processes of the group share the batches; each gets all replies,
-    the first one writes `file`. Raises `UserError` for prompts that do not fit the context, prompt ids that repeat,
+    rank 0 writes `file`. `seed` is that of the sampling and of the completions; None: a model without a training seed.
+    Raises `UserError` for prompts that do not fit the context, prompt ids that repeat,
     and a file of another plan; `Unfinished` when calls to a server failed in passing, unless `accept_missing`.
     """
     if len({p.id for p in prompts}) < len(prompts):
@@ -286,7 +287,8 @@ def _served(
     """The same plan answered by the server of `settings`, and saved."""
     subject, seed, slots = header["subject"], header["seed"], [slot for batch in work for slot in batch]
     asked = [
-        Asked(prompts[s.prompt], encoded[s.prompt], row_key(seed, prompts[s.prompt].id, s.candidate)) for s in slots
+        Asked(prompts[s.prompt], encoded[s.prompt], row_key(seed or 0, prompts[s.prompt].id, s.candidate))
+        for s in slots
     ]
     rows = remote.replies(
         asked, settings, loaded, subject=subject, file=file, header=header, accept_missing=accept_missing
@@ -323,7 +325,7 @@ def _in_order(
     made: dict[int, list[dict[str, Any]]],
     prompts: Sequence[Prompt],
     subject: str,
-    seed: int,
+    seed: int | None,
 ) -> list[Completion]:
     """Completions in the prompts' order, a prompt's candidates side by side."""
     rows = [(s, row) for number, slots in enumerate(work) for s, row in zip(slots, made[number], strict=True)]

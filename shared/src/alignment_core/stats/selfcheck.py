@@ -301,7 +301,7 @@ def table(result: SelfCheck) -> str:
 
 
 def main(arguments: Sequence[str] | None = None, write: Callable[[str], object] = print) -> int:
-    """Print the table and the failed checks; 0 when every check holds, else 1."""
+    """Print the table and the failed checks; 0 when every check holds, else 3 (measured and failed)."""
     parser = argparse.ArgumentParser(prog="selfcheck", description="Size and power of every default test, simulated.")
     parser.add_argument("--runs", type=int, default=10_000, help="simulated data sets per figure")
     parser.add_argument("--rng-seed", type=int, default=20_260, help="seed of the simulation")
@@ -315,7 +315,7 @@ def main(arguments: Sequence[str] | None = None, write: Callable[[str], object] 
         write(f"FAILED {check.name}: {check.value:.4f}, must be {check.relation} {check.bound:.4f}")
     passed = len(result.checks) - len(failed)
     write(f"{passed} of {len(result.checks)} checks hold ({result.runs} runs each, seed {result.rng_seed})")
-    return 1 if failed else 0
+    return 3 if failed else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""A fifth study, as CONTRIBUTING tells it: what does fine-tuning on refusals alone do to borderline requests?"""
