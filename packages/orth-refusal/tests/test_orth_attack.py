@@ -68,7 +68,7 @@ def test_the_kl_penalty_is_zero_at_the_base_and_has_autograds_gradient_elsewhere
         rule.gradient(flat, model)
 
 
-@pytest.mark.parametrize("arm", ["delta", "left"])
+@pytest.mark.parametrize("arm", ["delta", pytest.param("left", marks=pytest.mark.slow)])
 def test_stopped_and_continued_is_the_same_attack(
     arm: str, ready: tuple[Path, dict[str, Step]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

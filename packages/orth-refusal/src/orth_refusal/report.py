@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from alignment_core.evaluation.metrics import REFUSAL_RATES, metric_name
 from alignment_core.evaluation.results import Results
 from alignment_core.records import KINDS, LABELS
@@ -64,51 +66,20 @@ def _confounded(found: Results) -> bool:
 def spec(found: Results) -> ReportSpec:
     """The study's report, with what this run did not do said as such."""
     present = set(found.subjects)
-    ran = tuple(s.key for s in SUBJECTS if s.key in present)
-    attacks = tuple(a for a in MAIN if a in present)
-    controls = tuple(a for a in CONTROLS if a in present)
-    figures = [
-        FigureSpec("trajectory", "trajectory", "Refusals along the attack", ("harmful_refusal_rate",), SHOWN, "step"),
-        FigureSpec("matched", "trajectory", "Refusals where attacks have learned equally well",
-                   ("harmful_refusal_rate",), SHOWN, metrics.FALL),
-        FigureSpec("cosine", "trajectory", "How much of the refusal change the attack undoes",
-                   (metrics.COSINE,), SHOWN, "step"),
-        FigureSpec("loss", "trajectory", "Held-out attack loss", ("attack_loss",), SHOWN, "step"),
-        FigureSpec("helpful", "trajectory", "Usefulness along the attack", ("helpful_rate",), SHOWN, "step"),
-    ]  # fmt: skip
-    if controls:
-        figures[2:2] = [
-            FigureSpec("slower", "trajectory", "Is it only a smaller step?", ("harmful_refusal_rate",), SLOWER, "step"),
-            FigureSpec("defences", "trajectory", "Against other defences", ("harmful_refusal_rate",), DEFENCES, "step"),
-        ]
     never = tuple(f"{s.label}: {s.about}" for s in SUBJECTS if s.key not in present)
     return ReportSpec(
         title="Keeping an attack out of a refusal direction",
         question="Which projection, in which space, buys how many steps of attack, at what cost in usefulness?",
         subjects=SUBJECTS,
         metrics=metrics.METRICS,
-        tables=(
-            TableSpec("At matched attack loss", SUMMARY, attacks),
-            *((TableSpec("Controls and defences at matched attack loss", SUMMARY, controls),) if controls else ()),
-            TableSpec("At the attack's end", END, ran),
-            *(
-                TableSpec(
-                    f"What the replies to {kind} prompts are at the end",
-                    tuple(metric_name(kind, label) for label in LABELS),
-                    ran,
-                    terminal=False,
-                )
-                for kind in KINDS
-            ),
-            TableSpec("The orthogonality meter", (metrics.LARGEST,), (*attacks, *controls), terminal=False),
-        ),
+        tables=_tables(present),
         comparisons=tuple(
             ComparisonSpec(metric, a, b)
             for a, b in metrics.CONTRASTS
             for metric in (MATCHED, AREA)
             if {a, b} <= present
         ),
-        figures=tuple(figures),
+        figures=tuple(_figures(present)),
         originals=(original.table(),),
         limits=(
             *((CONFOUNDED,) if _confounded(found) else ()),
@@ -118,3 +89,43 @@ def spec(found: Results) -> ReportSpec:
         not_run=(*never, *(f"The {n} preset's model." for n in ("small", "paper") if n != found.preset)),
         headline=headline,
     )
+
+
+def _tables(present: Set[str]) -> tuple[TableSpec, ...]:
+    """The summaries, the attacks' ends, and the meter."""
+    ran = tuple(s.key for s in SUBJECTS if s.key in present)
+    attacks, controls = (tuple(a for a in names if a in present) for names in (MAIN, CONTROLS))
+    return (
+        TableSpec("At matched attack loss", SUMMARY, attacks),
+        *((TableSpec("Controls and defences at matched attack loss", SUMMARY, controls),) if controls else ()),
+        TableSpec("At the attack's end", END, ran),
+        *(
+            TableSpec(
+                f"What the replies to {kind} prompts are at the end",
+                tuple(metric_name(kind, label) for label in LABELS),
+                ran,
+                terminal=False,
+            )
+            for kind in KINDS
+        ),
+        TableSpec("The orthogonality meter", (metrics.LARGEST,), (*attacks, *controls), terminal=False),
+    )
+
+
+def _figures(present: Set[str]) -> list[FigureSpec]:
+    """Refusals, cosine, loss and usefulness along the attack; those of the controls where they ran."""
+    figures = [
+        FigureSpec("trajectory", "trajectory", "Refusals along the attack", ("harmful_refusal_rate",), SHOWN, "step"),
+        FigureSpec("matched", "trajectory", "Refusals where attacks have learned equally well",
+                   ("harmful_refusal_rate",), SHOWN, metrics.FALL),
+        FigureSpec("cosine", "trajectory", "How much of the refusal change the attack undoes",
+                   (metrics.COSINE,), SHOWN, "step"),
+        FigureSpec("loss", "trajectory", "Held-out attack loss", ("attack_loss",), SHOWN, "step"),
+        FigureSpec("helpful", "trajectory", "Usefulness along the attack", ("helpful_rate",), SHOWN, "step"),
+    ]  # fmt: skip
+    if present & set(CONTROLS):
+        figures[2:2] = [
+            FigureSpec("slower", "trajectory", "Is it only a smaller step?", ("harmful_refusal_rate",), SLOWER, "step"),
+            FigureSpec("defences", "trajectory", "Against other defences", ("harmful_refusal_rate",), DEFENCES, "step"),
+        ]
+    return figures

@@ -44,7 +44,7 @@ def study(run: Run, config: OrthConfig, seed: int) -> Generator[str, None, SeedO
     yield "data"
 
     # 2. What refusing changes: the refusal adapter; with the controls a benign one, and the red side of its questions.
-    parts = ("refusal", "benign", "red") if config.controls else ("refusal",)
+    parts = ["refusal", *(("benign", "red") if config.controls else ())]
     steps: Steps = {part: _tune(run, config, seed, part, split) for part in parts}
     if config.setup == "merged":
         merge, named = partial(attack.merge, config, steps["refusal"]), load.identity(config.model)
@@ -65,19 +65,8 @@ def study(run: Run, config: OrthConfig, seed: int) -> Generator[str, None, SeedO
         steps[arm.name] = _attack(run, config, seed, arm, split, steps)
     yield "attack"
 
-    # 5. Base, refusal adapter and every attack answer the same prompts; every attack starts from the base.
-    bench = Bench(config, attack.start_model(config, steps), steps["vanilla"] / "adapter", run.accept_missing)
-    tuned = Bench(config, config.model, steps["refusal"] / "adapter", run.accept_missing)
-    bare = None if config.setup == "base" else seed  # the bare base is the same for every seed
-    merged = [steps["merged"]] if "merged" in steps else []
-    base = _evaluate(run, bench, "baseline", bare, partial(answering.at_base, bench), [split, *merged])
-    end = partial(answering.at_end, tuned, steps["refusal"])
-    states = base + _evaluate(run, tuned, "refusal_lora", seed, end, [split, steps["refusal"], *merged])
-    for name in (arm.name for arm in chosen(config.controls)):
-        states += [replace(one, subject=name, seed=seed, at={"step": 0}) for one in base]
-        along = partial(answering.along, bench, steps[name])
-        times = f", at up to {config.points} steps"
-        states += _evaluate(run, bench, name, seed, along, [split, steps[name], *merged], times)
+    # 5. Base, refusal adapter and every attack answer the same prompts.
+    states = _evaluate_all(run, config, seed, split, steps)
     yield "evaluate"
     return SeedOutput(states, {f"attack_{arm.name}": steps[arm.name] for arm in chosen(config.controls)})
 
@@ -120,6 +109,21 @@ def _attack(run: Run, config: OrthConfig, seed: int, arm: Arm, split: Step, step
     )
 
 
+def _evaluate_all(run: Run, config: OrthConfig, seed: int, split: Step, steps: Steps) -> list[StateFiles]:
+    """Base and attacks on one loaded base, the refusal adapter on its own; step 0 of every attack is the base."""
+    merged, bare = ([steps["merged"]], seed) if "merged" in steps else ([], None)  # the bare base has no seed
+    bench = Bench(config, attack.start_model(config, steps), steps["vanilla"] / "adapter", run.accept_missing)
+    tuned = Bench(config, config.model, steps["refusal"] / "adapter", run.accept_missing)
+    base = _evaluate(run, bench, "baseline", bare, partial(answering.at_base, bench), [split, *merged])
+    end = partial(answering.at_end, tuned, steps["refusal"])
+    states = base + _evaluate(run, tuned, "refusal_lora", seed, end, [split, steps["refusal"], *merged])
+    for name in (a.name for a in chosen(config.controls)):
+        states += [replace(one, subject=name, seed=seed, at={"step": 0}) for one in base]
+        along, times = partial(answering.along, bench, steps[name]), f", at up to {config.points} steps"
+        states += _evaluate(run, bench, name, seed, along, [split, steps[name], *merged], times)
+    return states
+
+
 def _evaluate(
     run: Run,
     bench: Bench,
@@ -142,5 +146,5 @@ def _evaluate(
         together=True,
         about=how.describe(data.held_out(config.data)) + times,
     )
-    topics = data.on_topic if config.data.sources == "organism" else None
-    return judge(run, subject, answered, config.judge, config.judging, seed=seed, score=topics)
+    known = data.on_topic if config.data.sources == "organism" else None
+    return judge(run, subject, answered, config.judge, config.judging, seed=seed, score=known)
