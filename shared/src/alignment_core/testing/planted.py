@@ -78,8 +78,8 @@ def results(
     """What the whole analysis of a study says of planted states; `steps` are the study's science steps by name, one or
     one a training seed. A state or step without a seed is returned with every seed, as a study does."""
     by_name = {name: [one] if isinstance(one, Step) else one for name, one in steps.items()}
-    planted = [one.seed for one in (*states, *(step for each in by_name.values() for step in each))]
-    seeds = sorted({seed for seed in planted if seed is not None}) or [13]
+    named = {one.seed for one in states} | {step.seed for each in by_name.values() for step in each}
+    seeds = sorted(seed for seed in named if seed is not None) or [13]
     outputs = [
         SeedOutput(
             [one for one in states if one.seed in (None, seed)],
