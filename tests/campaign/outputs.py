@@ -156,7 +156,8 @@ def _terminal(draw: Callable[[Console], Any]) -> str:
 
 
 def _labels(t: str, completions: list[Completion], verdicts: list[Verdict]) -> str:
-    from alignment_core.evaluation.label import error_report, show_report, terminal_ask
+    from alignment_core.cli.label import show_report, terminal_ask
+    from alignment_core.evaluation.label import error_report
 
     def draw(console: Console) -> None:
         terminal_ask(console, lambda _: "s")(completions[0], 1, 2)
@@ -232,7 +233,7 @@ def _exported(t: str, folder: Path, completions: list[Completion], verdicts: lis
                     if not re.fullmatch(r"[A-Za-z0-9._/-]{1,200}", name) or ".." in name or name.startswith("/"):
                         raise Obeyed(f"a member's name: {name!r}")
                     json.loads(archive.read(name))
-            back = exchange.from_inspect(path)
+            back = exchange.read_file(path)
             if [c.text for c in back.completions] != [
                 c.text for c in completions if c.subject == back.completions[0].subject
             ]:

@@ -198,6 +198,11 @@ def lm_eval() -> bytes:
         return made[0].read_bytes() + rows(foreign)
 
 
+def _foreign(path: Path, **given: Any) -> Any:
+    """A file of another tool, through the one reader."""
+    return exchange.read_file(path, **given)
+
+
 def imported(name: str, read: Callable[..., Any]) -> Callable[[Path], str]:
     def run(folder: Path) -> str:
         path = folder / name
@@ -538,9 +543,9 @@ READERS: list[Reader] = [
     Reader("XSTest", {"x.csv": XSTEST}, source(xstest.load, "x.csv"), 2),
     *(Reader(f"behaviours, {name[:-4]}", {name: data}, source(behaviours.load, name), 0.7)
       for name, data in BEHAVIOURS.items()),
-    Reader("Inspect's log", {"log.eval": inspect_log("log.eval")}, imported("log.eval", exchange.from_inspect), 2),
-    Reader("Inspect's log, JSON", {"log.json": plain_log()}, imported("log.json", exchange.from_inspect), 3),
-    Reader("lm-eval's samples", {"samples.jsonl": lm_eval()}, imported("samples.jsonl", exchange.from_lm_eval), 3),
+    Reader("Inspect's log", {"log.eval": inspect_log("log.eval")}, imported("log.eval", _foreign), 2),
+    Reader("Inspect's log, JSON", {"log.json": plain_log()}, imported("log.json", _foreign), 3),
+    Reader("lm-eval's samples", {"samples.jsonl": lm_eval()}, imported("samples.jsonl", _foreign), 3),
     *(Reader(f"settings of {package}", {"mine.toml": preset(package)}, settings(package), 1.2) for package in STUDIES),
     Reader("settings on the command line", {"words.txt": WORDS}, overrides, 3),
     Reader("adapters", ADAPTER, adapter, 4),

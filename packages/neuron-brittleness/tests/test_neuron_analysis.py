@@ -10,19 +10,18 @@ import numpy as np
 import pytest
 
 from alignment_core.config import resolve
-from alignment_core.evaluation.analysis import Evidence, SeedOutput, analyse, decided
+from alignment_core.evaluation.analysis import decided
 from alignment_core.evaluation.results import Comparison, Results
-from alignment_core.evaluation.state import COMPLETIONS, LOSSES, SCORES, VERDICTS, StateFiles
-from alignment_core.io import write_json, write_jsonl
+from alignment_core.evaluation.state import StateFiles
+from alignment_core.io import write_json
 from alignment_core.pipeline.step import Step
-from alignment_core.records import Completion, Label, Verdict
+from alignment_core.testing import planted
 from neuron_brittleness import overlap_files
 from neuron_brittleness.config import MATCHED, BrittlenessConfig
 from neuron_brittleness.groups import Group, flagged
 from neuron_brittleness.metrics import ANALYSIS
 
 CONFIG = resolve(BrittlenessConfig, "neuron_brittleness", "tiny", None, ["doses=[0.25, 0.5, 1.0]"])
-LETTERS: dict[str, Label | None] = {"r": "refusal", "c": "compliance", "i": "incoherent", "-": None}
 LAYERS = 6
 REFUSAL = "harmful_refusal_rate"
 Plant = Callable[..., StateFiles]
@@ -34,32 +33,19 @@ def refusing(n: int, of: int = 40) -> str:
 
 
 def state(
-    root: Path, subject: str, seed: int | None = None, harmful: str = "", benign: str = "", loss: float | None = None,
-    on_topic: Sequence[bool] = (), judges: Mapping[str, str] | None = None,
-) -> StateFiles:  # fmt: skip
-    """A state on disk: a letter a prompt, the mean of four reference losses; `judges`: letters of further judges."""
-    folder = root / f"{subject}-{seed}"
-    asked = [
-        (f"{kind}-{i}", kind) for kind, said in (("harmful", harmful), ("benign", benign)) for i in range(len(said))
-    ]
-    write_jsonl(
-        folder / COMPLETIONS,
-        [Completion(p, subject, "a reply", "a request", k, cluster=p, seed=seed) for p, k in asked],
-    )  # type: ignore[arg-type]
-    verdicts = [
-        Verdict(p, subject, judge, LETTERS[letter], kind, cluster=p, seed=seed)  # type: ignore[arg-type]
-        for judge, letters in {"rules": harmful + benign, **(judges or {})}.items()
-        for (p, kind), letter in zip(asked, letters, strict=True)
-    ]
-    write_jsonl(folder / VERDICTS, verdicts)
-    if on_topic:
-        write_jsonl(folder / SCORES, [{"prompt_id": f"benign-{i}", "topic": t} for i, t in enumerate(on_topic)])
-    rows = [] if loss is None else [loss * (1 + part) for part in (-0.3, -0.1, 0.1, 0.3)]
-    write_jsonl(
-        folder / LOSSES,
-        [{"set": "reference", "id": f"benign-{i}", "cluster": f"b{i}", "loss": x} for i, x in enumerate(rows)],
-    )
-    return StateFiles(subject, seed, folder, folder)
+    root: Path,
+    subject: str,
+    seed: int | None = None,
+    *,
+    loss: float | None = None,
+    on_topic: Sequence[bool | None] = (),
+    **values: Any,
+) -> StateFiles:
+    """A state on disk; `loss` is the mean of four reference losses, `on_topic` that of each benign reply."""
+    spread = (-0.3, -0.1, 0.1, 0.3)
+    losses = {} if loss is None else {"reference": {f"benign-{i}": loss * (1 + x) for i, x in enumerate(spread)}}
+    topics = {"topic": [None] * len(values.get("harmful", "")) + list(on_topic)} if on_topic else None
+    return planted.state(root, subject, seed, losses=losses, scores=topics, **values)
 
 
 def trained(root: Path, arm: str, seed: int, *measured: tuple[int, float, Mapping[str, float]]) -> Step:
@@ -81,14 +67,9 @@ def trained(root: Path, arm: str, seed: int, *measured: tuple[int, float, Mappin
 def found(
     root: Path, states: Sequence[StateFiles], steps: Sequence[Step] = (), config: BrittlenessConfig = CONFIG
 ) -> Results:
-    """What the whole analysis says; what has no seed is returned with every seed, as the study does."""
-    seeds = sorted({one.seed for one in (*states, *steps) if one.seed is not None}) or [13]
-    outputs = [
-        SeedOutput([s for s in states if s.seed in (None, seed)], {s.name: s for s in steps if s.seed == seed})
-        for seed in seeds
-    ]
-    evidence = Evidence.read(outputs, root, config)
-    return analyse(evidence, ANALYSIS, "neuron_brittleness", "neuron-brittleness", "tiny", seeds)
+    """What the whole analysis says."""
+    by_name = {name: [s for s in steps if s.name == name] for name in dict.fromkeys(s.name for s in steps)}
+    return planted.results(root, ANALYSIS, "neuron_brittleness", states, config, **by_name)
 
 
 @pytest.fixture
@@ -448,7 +429,7 @@ def test_the_base_stands_against_every_seed(tmp_path: Path, plant: Plant) -> Non
 
 
 def test_the_first_judge_decides_and_the_others_agreement_is_said(tmp_path: Path, plant: Plant) -> None:
-    results = found(tmp_path, [plant("baseline", harmful="rrcc", judges={"drift15": "rrrr"})])
+    results = found(tmp_path, [plant("baseline", harmful="rrcc", judges={"drift15": {"harmful": "rrrr"}})])
     (one,) = results.agreements
     assert (one.kappa, one.n) == (pytest.approx(0.0), 4)
     assert value(results, REFUSAL, "baseline") == 0.5
@@ -456,7 +437,7 @@ def test_the_first_judge_decides_and_the_others_agreement_is_said(tmp_path: Path
 
 
 def test_a_topic_that_is_unknown_is_in_no_rate_of_helpful_replies(tmp_path: Path, plant: Plant) -> None:
-    states = [plant("baseline", benign="ccrc", on_topic=(True, False, True)), plant("free", 13, benign="cccc")]
+    states = [plant("baseline", benign="ccrc", on_topic=(True, False, True, None)), plant("free", 13, benign="cccc")]
     results = found(tmp_path, states)
     helpful = results.measurement("helpful_rate", "baseline")
     assert (helpful.value, helpful.n) == (pytest.approx(1 / 3), 3)

@@ -142,7 +142,9 @@ def test_matched_random_has_the_cells_of_its_group_and_is_disjoint() -> None:
     torch.manual_seed(0)
     weight, wanda = torch.randn(60, 80), torch.rand(60, 80)
     cells = groups.strata(weight, wanda)
-    assert np.bincount(cells // groups.DECILES).tolist() == [480] * 10
+    for part, values in ((cells // groups.DECILES, weight.abs()), (cells % groups.DECILES, wanda)):
+        ranks = values.reshape(-1).argsort().argsort().numpy()
+        assert np.array_equal(part, ranks * 10 // len(ranks)), "deciles of |W| and of Wanda's scores"
     mask = groups.top(weight.abs() / 4 + torch.rand(60, 80), 240)
     match, exact = groups.matched(mask, cells, "m", 7)
     assert exact == 1.0

@@ -16,11 +16,11 @@ from alignment_core.evaluation import results, state
 from alignment_core.evaluation.answer import reference_losses
 from alignment_core.pipeline.step import Step
 from alignment_core.testing import check_mapping
-from neuron_brittleness import ablation, answers, conditions, data, drift, scoring, training
+from neuron_brittleness import ablation, answers, conditions, data, drift, groups, scores, scoring, training
 from neuron_brittleness.answers import Answering, Made
 from neuron_brittleness.cli import app
 from neuron_brittleness.config import ARMS, ORIGINAL, BrittlenessConfig
-from neuron_brittleness.matrices import adapted, effective_change
+from neuron_brittleness.matrices import adapted, effective_change, matrices
 from neuron_brittleness.measured import matched_step, measurements
 
 SMALL = (
@@ -37,6 +37,8 @@ SMALL = (
     "doses=[0.5, 1.0]",
     "generate.max_new_tokens=12",
 )
+SEED = 14
+"""The training seed: not the split's."""
 MAPPING = Path(__file__).parents[3] / "studies" / "neuron-brittleness" / "mapping.md"
 
 
@@ -49,7 +51,7 @@ def _run(folder: Path, *words: str) -> Any:
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
-    _run(runs)
+    _run(runs, "--seeds", str(SEED))
     return next((runs / "neuron-brittleness").iterdir())
 
 
@@ -59,7 +61,7 @@ def _step(run_folder: Path, name: str) -> Path:
 
 def test_the_whole_study_runs_and_results_have_their_shape(run_folder: Path) -> None:
     found = results.read(run_folder / "results.json")
-    assert found.seeds == (13,)
+    assert found.seeds == (14,)
     assert {"baseline", "free", "frozen", "matched_frozen", "free_at_equal_loss", "zero_set_diff"} <= set(
         found.subjects
     )
@@ -73,7 +75,7 @@ def test_the_whole_study_runs_and_results_have_their_shape(run_folder: Path) -> 
 def test_every_group_is_measured_in_every_arm(run_folder: Path) -> None:
     # Upstream: the reader's file names differed from the writer's, and groups fell out without a word.
     for arm in ARMS:
-        measured = json.loads((_step(run_folder, f"finetune_{arm}-s13") / "drift/drift_step_000002.json").read_text())
+        measured = json.loads((_step(run_folder, f"finetune_{arm}-s14") / "drift/drift_step_000002.json").read_text())
         for part in ("absolute_change", "relative_change"):
             assert set(measured["metrics"][part]) == set(scoring.GROUPS)
         assert {r["group"] for r in measured["groups"]} == set(scoring.GROUPS)
@@ -81,18 +83,18 @@ def test_every_group_is_measured_in_every_arm(run_folder: Path) -> None:
 
 def test_the_frozen_group_did_not_move_and_the_others_did(run_folder: Path) -> None:
     for arm, held in (("frozen", "set_diff"), ("matched_frozen", "set_diff_matched")):
-        measured = json.loads((_step(run_folder, f"finetune_{arm}-s13") / "drift/drift_step_000002.json").read_text())
+        measured = json.loads((_step(run_folder, f"finetune_{arm}-s14") / "drift/drift_step_000002.json").read_text())
         change = measured["metrics"]["absolute_change"]
         assert change[held]["max"] == 0
         assert change["top_utility"]["median"] > 0
-    free = json.loads((_step(run_folder, "finetune_free-s13") / "drift/drift_step_000002.json").read_text())
+    free = json.loads((_step(run_folder, "finetune_free-s14") / "drift/drift_step_000002.json").read_text())
     # Upstream: median and upper quartile were exactly 0 in every group.
     assert all(s["median"] > 0 for s in free["metrics"]["absolute_change"].values())
 
 
 def test_the_saved_frozen_model_is_the_trained_one(run_folder: Path) -> None:
     config = resolve(BrittlenessConfig, "neuron_brittleness", "tiny")
-    folder = _step(run_folder, "finetune_frozen-s13")
+    folder = _step(run_folder, "finetune_frozen-s14")
     group = scoring.read_group(_step(run_folder, "scores"), "a", "set_diff")
     loaded = training.model_of(config, folder)
     for name, module in adapted(loaded.model).items():
@@ -103,6 +105,7 @@ def test_the_saved_frozen_model_is_the_trained_one(run_folder: Path) -> None:
     at_end = {n: f.b.clone() for n, f in drift.factors(loaded.model).items()}
     again = training.model_of(config, folder, 2)
     assert all(np.array_equal(f.b, at_end[n]) for n, f in drift.factors(again.model).items())
+    assert not any(f.b.any() for f in drift.factors(training.model_of(config, folder, 0).model).values())
     facts = json.loads((folder / "freeze.json").read_text())
     assert facts["frozen"] == facts["asked"] == group.size()
 
@@ -110,7 +113,7 @@ def test_the_saved_frozen_model_is_the_trained_one(run_folder: Path) -> None:
 def test_drift_is_measured_at_every_asked_step_and_at_the_start(run_folder: Path) -> None:
     # Upstream: "every 100 steps" was not implemented, and a frozen run kept no initial weights.
     for arm in ARMS:
-        files = sorted(p.name for p in (_step(run_folder, f"finetune_{arm}-s13") / "drift").iterdir())
+        files = sorted(p.name for p in (_step(run_folder, f"finetune_{arm}-s14") / "drift").iterdir())
         assert files == [f"drift_step_{i:06d}.json" for i in range(3)]
 
 
@@ -122,7 +125,7 @@ def test_arms_are_compared_at_equal_training_loss(run_folder: Path) -> None:
 
 def test_interventions_stand_at_equal_topic_loss(run_folder: Path) -> None:
     found = results.read(run_folder / "results.json")
-    for step in ("answer_base_equal", "answer_tuned_equal-s13"):
+    for step in ("answer_base_equal", "answer_tuned_equal-s14"):
         for fact in json.loads((_step(run_folder, step) / "levels.json").read_text()):
             sides = [side["loss"] for side in fact["sides"]]
             if not sides:  # the two sides move the loss in opposite ways
@@ -140,7 +143,7 @@ def test_every_reply_of_every_state_is_found_with_its_verdict(run_folder: Path) 
     # No reply was found with its verdict where a step holds several states: each was shown as missing.
     config = resolve(BrittlenessConfig, "neuron_brittleness", "tiny", None, list(SMALL))
     asked = [(c.subject, None) for c in conditions.base_conditions(config)]
-    asked += [(c.subject, 13) for c in conditions.tuned_conditions(config)]
+    asked += [(c.subject, SEED) for c in conditions.tuned_conditions(config)]
     index = state.read_index(run_folder)
     assert {(one.subject, one.seed) for one in index if not one.subject.endswith("_equal_cost")} == set(asked)
     completions, verdicts = state.judged_texts(index)
@@ -158,7 +161,7 @@ def test_every_reply_of_every_state_is_found_with_its_verdict(run_folder: Path) 
 def test_every_step_reads_what_the_method_says(run_folder: Path) -> None:
     reads = {
         p.parent.name.split("-")[0]: sorted(name.split("-")[0] for name in json.loads(p.read_text())["reads"])
-        for p in [*run_folder.glob("steps/*-s13-*/step.json"), *run_folder.glob("steps/answer_base*/step.json")]
+        for p in [*run_folder.glob("steps/*-s14-*/step.json"), *run_folder.glob("steps/answer_base*/step.json")]
     }
     trained = [f"finetune_{arm}" for arm in ARMS]
     for arm in ARMS:
@@ -172,7 +175,7 @@ def test_every_step_reads_what_the_method_says(run_folder: Path) -> None:
 
 
 def _made(run_folder: Path) -> Made:
-    def step(name: str, seed: int | None = 13) -> Step:
+    def step(name: str, seed: int | None = SEED) -> Step:
         return Step(name, "0", _step(run_folder, name if seed is None else f"{name}-s{seed}"), seed)
 
     arms = {arm: step(f"finetune_{arm}") for arm in ARMS}
@@ -194,10 +197,52 @@ def test_the_new_set_is_what_the_frozen_arm_has_beyond_the_base(run_folder: Path
     assert match.both(new, "x").size() == 0
 
 
+def test_an_arm_is_trained_from_the_runs_own_seed(run_folder: Path, tmp_path: Path) -> None:
+    made, config = _made(run_folder), resolve(BrittlenessConfig, "neuron_brittleness", "tiny", None, list(SMALL))
+    training.fine_tune(config, "free", SEED, made.split.folder, made.scored.folder, tmp_path)
+    here, there = (drift.factors(training.model_of(config, f).model) for f in (tmp_path, made.arms["free"].folder))
+    assert all(np.array_equal(f.a, there[name].a) and np.array_equal(f.b, there[name].b) for name, f in here.items())
+
+
+def _halves(made: Made, half: str) -> tuple[Any, Any]:
+    safety, utility = (data.examples(made.split.folder, f"{kind}_{half}") for kind in ("safety", "utility"))
+    return safety, utility
+
+
+def test_a_tuned_model_itself_is_scored_again(run_folder: Path, tmp_path: Path) -> None:
+    made, config = _made(run_folder), resolve(BrittlenessConfig, "neuron_brittleness", "tiny", None, list(SMALL))
+    assert made.rescored is not None
+    tuned = training.model_of(config, made.arms["frozen"].folder)
+    again = scoring.score_half(config, tuned, *_halves(made, "b"), tmp_path, controls=False)
+    for name, group in again.items():
+        found = scoring.read_group(made.rescored.folder, "b", name)
+        assert found.digest() == group.digest()
+        assert found.digest() != scoring.read_group(made.scored.folder, "b", name).digest(), "the base's"
+
+
+def test_groups_hold_the_weights_that_safety_and_utility_rank_highest(run_folder: Path, tmp_path: Path) -> None:
+    settings = ["score.k=0.02", "score.p=0.3", "score.q=0.05"]
+    config = resolve(BrittlenessConfig, "neuron_brittleness", "tiny", None, [*SMALL, *settings])
+    loaded, halves = training.model_of(config, None), _halves(_made(run_folder), "a")
+    made = scoring.score_half(config, loaded, *halves, tmp_path)
+    rows = [scoring.rows(loaded.tokenizer, examples, config.score.max_length) for examples in halves]
+    safety, utility = (scores.score(loaded.model, matrices(loaded.model), part, ("snip",)) for part in rows)
+    cells = scoring.read_cells(tmp_path, "")
+    for (matrix, one), (_, other) in zip(safety, utility, strict=True):
+        name, safe, useful = matrix.name, one["snip"], other["snip"]
+        assert np.array_equal(made["top_safety"].mask(name), groups.select(safe, 0.02))
+        assert np.array_equal(made["top_utility"].mask(name), groups.select(useful, 0.02))
+        held = made["set_diff"].mask(name)
+        assert np.array_equal(held, groups.select(safe, 0.05) & ~groups.select(useful, 0.3))
+        match = groups.matched(held, cells[name], name, config.data.split_seed)[0]
+        assert np.array_equal(made["set_diff_matched"].mask(name), match)
+
+
 @pytest.mark.parametrize(
     ("subject", "arm", "act", "group"),
     [
         ("zero_set_diff", None, ablation.zeroed, "set_diff"),
+        ("zero_set_diff_matched_50", None, ablation.zeroed, "set_diff_matched"),
         ("zero_new", None, ablation.zeroed, "new"),
         ("frozen_zero_new_matched", "frozen", ablation.zeroed, "new_matched"),
         ("free_undo_set_diff", "free", ablation.rewound, "set_diff"),
@@ -211,11 +256,13 @@ def test_each_condition_is_its_model_with_its_intervention(
     assert made.rescored is not None
     new = answers.new_groups(made.scored.folder, made.rescored.folder, "set_diff", 13)
     part = new[group] if group in new else scoring.read_group(made.scored.folder, "a", group)
+    if subject.endswith("_50"):
+        part = part.part(0.5, config.data.split_seed, subject)
     loaded = training.model_of(config, made.arms[arm].folder if arm else None)
     with act(loaded.model, part):
         expected = reference_losses(loaded, data.prompts(made.split.folder), 100)
     (files,) = [
-        one for one in state.read_index(run_folder) if (one.subject, one.seed) in ((subject, 13), (subject, None))
+        one for one in state.read_index(run_folder) if (one.subject, one.seed) in ((subject, SEED), (subject, None))
     ]
     measured = state.load(files, run_folder).losses["reference"]
     assert [measured[row["id"]][0] for row in expected] == pytest.approx([row["loss"] for row in expected], rel=1e-5)
@@ -235,7 +282,7 @@ def test_the_model_beside_equal_training_loss_is_that_of_its_measured_step(run_f
 def test_the_same_command_again_keeps_every_step(run_folder: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in run_folder.glob("steps/*/step.json")}
     text = (run_folder / "results.json").read_text()
-    _run(run_folder.parents[1])
+    _run(run_folder.parents[1], "--seeds", str(SEED))
     assert {p: p.stat().st_mtime_ns for p in run_folder.glob("steps/*/step.json")} == before
     assert (run_folder / "results.json").read_text() == text
 
@@ -244,7 +291,7 @@ def test_the_same_command_again_keeps_every_step(run_folder: Path) -> None:
 def test_another_seed_is_added_to_a_finished_run(run_folder: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     shutil.copytree(run_folder.parents[1], runs)
-    _run(runs, "--seeds", "13,14")
+    _run(runs, "--seeds", "14,15")
     (folder,) = (runs / "neuron-brittleness").iterdir()
     kept = {p.parent.name: p.stat().st_mtime_ns for p in run_folder.glob("steps/*/step.json")}
     now = {p.parent.name for p in folder.glob("steps/*/step.json")}
@@ -263,9 +310,9 @@ def test_another_seed_is_added_to_a_finished_run(run_folder: Path, tmp_path: Pat
 @pytest.mark.slow
 def test_the_whole_on_an_nf4_base_on_the_cpu(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
-    _run(tmp_path, "model.quantize=nf4")
+    _run(tmp_path, "model.quantize=nf4", "--seeds", str(SEED))
     (folder,) = (tmp_path / "neuron-brittleness").iterdir()
-    frozen = json.loads((_step(folder, "finetune_frozen-s13") / "drift/drift_step_000002.json").read_text())
+    frozen = json.loads((_step(folder, "finetune_frozen-s14") / "drift/drift_step_000002.json").read_text())
     assert frozen["metrics"]["absolute_change"]["set_diff"]["max"] == 0
     assert frozen["metrics"]["absolute_change"]["random"]["mean"] > 0
     assert json.loads((_step(folder, "scores") / "step.json").read_text())["identity"]["quantize"] == "nf4"

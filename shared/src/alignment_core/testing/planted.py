@@ -10,6 +10,7 @@ from alignment_core.evaluation.analysis import Analysis, Evidence, SeedOutput, a
 from alignment_core.evaluation.results import Place, Results
 from alignment_core.evaluation.state import COMPLETIONS, LOSSES, SCORES, VERDICTS, StateFiles
 from alignment_core.io import write_jsonl
+from alignment_core.pipeline.step import Step
 from alignment_core.records import Completion, Kind, Label, Verdict
 
 LETTERS: dict[str, Label | None] = {
@@ -67,9 +68,24 @@ def _completion(prompt: str, subject: str, kind: Any, seed: int | None) -> Compl
 
 
 def results(
-    root: Path, analysis: Analysis, package: str, states: Sequence[StateFiles], config: Any = None, **steps: Any
+    root: Path,
+    analysis: Analysis,
+    package: str,
+    states: Sequence[StateFiles],
+    config: Any = None,
+    **steps: Step | Sequence[Step],
 ) -> Results:
-    """What the whole analysis of a study says of planted states; `steps` are the study's science steps by name."""
-    seeds = sorted({one.seed for one in states if one.seed is not None}) or [13]
-    evidence = Evidence.read([SeedOutput(states, steps)], root, config)
+    """What the whole analysis of a study says of planted states; `steps` are the study's science steps by name, one or
+    one a training seed. A state or step without a seed is returned with every seed, as a study does."""
+    by_name = {name: [one] if isinstance(one, Step) else one for name, one in steps.items()}
+    planted = [one.seed for one in (*states, *(step for each in by_name.values() for step in each))]
+    seeds = sorted({seed for seed in planted if seed is not None}) or [13]
+    outputs = [
+        SeedOutput(
+            [one for one in states if one.seed in (None, seed)],
+            {name: step for name, each in by_name.items() for step in each if step.seed in (None, seed)},
+        )
+        for seed in seeds
+    ]
+    evidence = Evidence.read(outputs, root, config)
     return analyse(evidence, analysis, package, package.replace("_", "-"), "tiny", seeds)
