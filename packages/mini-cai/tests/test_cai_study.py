@@ -159,7 +159,6 @@ def test_every_model_answers_for_itself_and_no_training_prompt(finished: Any) ->
         assert not known & {row["prompt_id"] for row in rows}
         texts[rows[0]["subject"]] = [row["text"] for row in rows]
     assert all(texts[arm] != texts["baseline"] for arm in ARMS)
-    assert texts["best"] != texts["random"]
 
 
 def test_the_random_control_has_the_first_policys_prompts_rows_and_tokens(finished: Any) -> None:
