@@ -189,7 +189,7 @@ def place(tmp_path: Path) -> Path:
         "empty.jsonl": "",
         "damaged.eval": "PK no zip",
         "full/verdicts.jsonl": "{}\n",
-        "full/m.eval": "kept",
+        "full/baseline.eval": "kept",
         "unfinished/config.json": "{}",
         "page.md": "# A page\n",
         "folder/inside/file": "",

@@ -11,6 +11,7 @@ from alignment_core.cli.compare import Reading, compare_files
 from alignment_core.config import parse_overrides, parse_toml
 from alignment_core.data.files import rows
 from alignment_core.errors import InputError, UserError
+from alignment_core.evaluation.align import DEFAULTS
 from alignment_core.evaluation.label import labelled
 from alignment_core.evaluation.results import Results
 from alignment_core.models.screen import screen
@@ -125,7 +126,7 @@ def test_rows_to_compare_have_plain_seeds_and_clusters(tmp_path: Path, change: d
     io.write_jsonl(tmp_path / "a.jsonl", [{"prompt_id": "p", "verdict": "refusal"}])
     io.write_jsonl(tmp_path / "b.jsonl", [{"prompt_id": "p", "verdict": "refusal", **change}])
     with pytest.raises(InputError, match=r"b\.jsonl:1: .* must be text or a number"):
-        compare_files(tmp_path / "a.jsonl", tmp_path / "b.jsonl", Reading())
+        compare_files(tmp_path / "a.jsonl", tmp_path / "b.jsonl", Reading(), DEFAULTS)
 
 
 def test_hand_labels_are_cut_off_by_a_crash_alone(tmp_path: Path) -> None:

@@ -195,11 +195,11 @@ def test_a_stopped_team_is_continued_by_any_number(loaded, tmp_path, monkeypatch
 
     def first_batch_only(member, todo, answer, *_):
         answer(todo[member.rank])
-        member.wait()
+        member.barrier()
         raise _Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(ProcessGroup, "share", first_batch_only)
+        patch.setattr(ProcessGroup, "map_batches", first_batch_only)
         with pytest.raises(_Killed):
             in_threads(3, work)
     assert len([p for p in tmp_path.iterdir() if "journal" in p.name]) == 3

@@ -97,11 +97,11 @@ def test_shared_batches_are_told_and_done_in_order(caplog):
         seen.append(progress.now().works[-1].text())
         return sum(batch)
 
-    assert ProcessGroup().share([[1, 2], [3]], work, "scores", "texts", len) == [3, 3]
+    assert ProcessGroup().map_batches([[1, 2], [3]], work, "scores", "texts", len) == [3, 3]
     assert seen[0] == "scores 0/3 texts"
-    assert ProcessGroup().share([[1, 2], [3]], sum) == [3, 3]
+    assert ProcessGroup().map_batches([[1, 2], [3]], sum) == [3, 3]
     two = ProcessGroup(1, 2, lambda mine: [[3], mine])
-    assert two.share([[1, 2], [4]], work, "scores", "texts", len) == [3, 4]
+    assert two.map_batches([[1, 2], [4]], work, "scores", "texts", len) == [3, 4]
     assert seen[2] == "scores (one process of 2) 0/1 texts"
 
 

@@ -87,5 +87,17 @@ def test_choices_are_weighed_against_each_other_after_the_prefix(loaded):
             logits = loaded.model(torch.tensor([ids])).logits[0, -1]
         digits = [loaded.tokenizer(d)["input_ids"][0] for d in "123"]
         assert torch.allclose(row, torch.log_softmax(logits[digits], -1), atol=1e-5)
-    with pytest.raises(UserError, match="as one token"):
-        choice_logprobs(loaded, asked, "SCORE: ", ["10", "2"])
+
+
+def test_choices_that_share_a_first_token_are_weighed_whole(loaded):
+    asked = [(Message("user", "Rate this from ten to twelve."),)]
+    (row,) = choice_logprobs(loaded, asked, "SCORE: ", ["10", "12"])
+    whole = []
+    for choice in ("10", "12"):
+        tokens = loaded.tokenizer(choice)["input_ids"]
+        ids = [*encode_prompt(loaded.tokenizer, asked[0]), *loaded.tokenizer("SCORE: ")["input_ids"]]
+        with torch.no_grad():
+            logits = loaded.model(torch.tensor([[*ids, *tokens]])).logits[0, len(ids) - 1 : -1].log_softmax(-1)
+        whole.append(sum(logits[i, token] for i, token in enumerate(tokens)))
+    assert len(tokens) > 1
+    assert torch.allclose(row, torch.log_softmax(torch.stack(whole), -1), atol=1e-4)

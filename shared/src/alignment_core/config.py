@@ -195,6 +195,11 @@ class GenerateSettings(Settings):
     endpoint_key_env: str | None = None
     """Name of the environment variable that holds that server's API key (never the key itself)."""
 
+    @field_validator("endpoint")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        return http_address(value) if value else None
+
     @field_validator("endpoint_key_env")
     @classmethod
     def _variable(cls, value: str | None) -> str | None:
