@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from alignment_core.config import ModelSettings
-from alignment_core.evaluation import hypotheses as claims
+from alignment_core.evaluation import hypotheses
 from alignment_core.evaluation.analysis import Evidence, SeedOutput, decided
 from alignment_core.evaluation.results import Comparison, Measurement, Results
 from alignment_core.evaluation.state import COMPLETIONS, SCORES, VERDICTS, StateFiles
@@ -400,7 +400,7 @@ def test_steps_figures_by_hand(tmp_path: Path, plant: Plant) -> None:
 
 
 def test_hypotheses_are_about_metrics_there_are() -> None:
-    written = claims.read("mini_cai")
+    written = hypotheses.read("mini_cai")
     assert (written.margin, len(written.sha256)) == (0.05, 64)
     assert {c.metric for c in written.claims} <= {m.key for m in METRICS}
 

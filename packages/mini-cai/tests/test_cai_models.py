@@ -70,14 +70,14 @@ def test_a_base_model_gets_headings_and_its_candidates_are_new_tokens_only(
 
 def test_an_adapter_refuses_another_base(organism: Loaded, tiny_model: Any, tmp_path: Path) -> None:
     # Upstream's example put an adapter of gemma-2b-it on gemma-2-2b.
-    from alignment_core.models import load as room
+    from alignment_core.models.load import identity
     from alignment_core.models.lora import save_adapter
 
     own = load(ModelSettings(device="cpu", dtype="float32"))
     save_adapter(
         add_adapter(own.model, LoraSettings(r=2, targets="all-linear")),
         tmp_path / "adapter",
-        room.identity(ModelSettings())["weights"],
+        identity(ModelSettings())["weights"],
     )
     done = CliRunner().invoke(app, ["chat", str(tmp_path / "adapter"), "--model", str(tiny_model())])
     assert done.exit_code == 2

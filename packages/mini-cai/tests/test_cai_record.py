@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alignment_core.evaluation import hypotheses as claims
-from alignment_core.evaluation import results
+from alignment_core.evaluation import hypotheses, results
 
 STUDY = Path(__file__).parents[3] / "studies" / "mini-cai"
 RECORD = STUDY / "results" / "tiny"
@@ -56,7 +55,7 @@ def test_differences_on_the_page_are_the_records() -> None:
 def test_the_record_has_five_seeds_and_todays_hypotheses() -> None:
     found = results.read(RECORD / "results.json")
     assert len(found.seeds) == 5
-    assert found.hypotheses_sha256 == claims.read("mini_cai").sha256
+    assert found.hypotheses_sha256 == hypotheses.read("mini_cai").sha256
     (primary,) = [c for c in found.comparisons if c.role == "primary" and c.seed is None]
     assert (primary.metric, primary.a, primary.b) == ("rubric_mean", "random", "best")
     assert primary.method.startswith("crossed")

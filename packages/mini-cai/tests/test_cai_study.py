@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 
 from alignment_core.config import presets, resolve
 from alignment_core.errors import UserError
-from alignment_core.evaluation import hypotheses as claims
-from alignment_core.evaluation import results
+from alignment_core.evaluation import hypotheses, results
 from alignment_core.judging.settings import CriticSettings
 from alignment_core.models import load
 from alignment_core.pipeline.run import Run
@@ -112,7 +111,7 @@ def test_results_have_their_shape_and_the_originals_metrics(finished: Any) -> No
     assert {h.name for h in found.hypotheses} == {"H1", "H2", "H3"}
     assert "not an independent judge" in output.replace("\n", " ")
     assert "not an independent judge" in (run / "report.md").read_text().lower()
-    assert found.hypotheses_sha256 == claims.read("mini_cai").sha256
+    assert found.hypotheses_sha256 == hypotheses.read("mini_cai").sha256
 
 
 def test_every_number_leads_to_its_completions(finished: Any) -> None:
