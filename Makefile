@@ -57,7 +57,7 @@ selfcheck: $(SETUP) ## does the instrument find a planted effect, and nothing wh
 	@$(BIN)/alignment-core selfcheck
 
 test: $(SETUP) ## the quick tests, one process a core
-	@$(BIN)/pytest -n auto --dist loadfile
+	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-all: $(SETUP) ## every test, the long ones too
 	@$(BIN)/pytest -m "not gpu"
