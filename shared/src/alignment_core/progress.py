@@ -142,11 +142,13 @@ def named(name: str, seed: int | None) -> str:
 
 
 @contextmanager
-def step(name: str, seed: int | None, folder: str, *, again: bool) -> Iterator[None]:
-    """A step is being made in `folder`; `again` where an interrupted attempt left something to go on from."""
+def step(name: str, seed: int | None, folder: str, *, again: bool, why: str = "") -> Iterator[None]:
+    """A step is being made in `folder`; `again` where an interrupted attempt left something to go on from, `why` where
+    one that was there is made again."""
     before = now()
     _now.step, _now.since, _now.works = named(name, seed), monotonic(), []
-    log.info("%s: %s", _now.step, "continues" if again else "starts", extra=TICK)
+    reason = f" (made again: {why})" if why else ""
+    log.info("%s: %s%s", _now.step, "continues" if again else "starts", reason, extra=TICK)
     log.debug("in %s", folder)
     try:
         yield

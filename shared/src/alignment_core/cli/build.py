@@ -34,6 +34,10 @@ _ACCEPT = Annotated[
     bool,
     typer.Option("--accept-missing", help="Count calls to a server that failed in passing as missing, and go on."),
 ]
+_REMAKE = Annotated[bool, typer.Option("--remake", help="Make again what changed code made, however long it takes.")]
+_KEEP = Annotated[
+    bool, typer.Option("--keep-changed", help="Keep trainings although their code changed; the results name them.")
+]
 _QUIET = Annotated[bool, typer.Option("--quiet", help="Only warnings and the result.")]
 _LEVEL = Annotated[str, typer.Option(help="debug, info, warning or error.")]
 _OVER = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, e.g. train.lr=1e-4.")]
@@ -48,6 +52,8 @@ _SHARED: tuple[tuple[str, Any, Any], ...] = (
     ("runs", _RUNS, Path("runs")),
     ("dry_run", _DRY, False),
     ("accept_missing", _ACCEPT, False),
+    ("remake", _REMAKE, False),
+    ("keep_changed", _KEEP, False),
     ("quiet", _QUIET, False),
     ("log_level", _LEVEL, "info"),
 )

@@ -27,19 +27,24 @@ def execute(study: Study, until: str | None, options: Options) -> None:
     from alignment_core.pipeline.environment import prepare_process
     from alignment_core.pipeline.process_group import is_main_process
     from alignment_core.pipeline.run import Run
+    from alignment_core.pipeline.runlist import refuse_old
 
     with torchrun.same_user_errors():
         config, folder = target(study, options)
         seeds = parse_seeds(options.seeds)
         _check_files(config)
+        refuse_old(folder)
         if options.dry_run:
             if is_main_process():
-                typer.echo(planning.text(study, config, seeds, folder))
+                typer.echo(planning.text(study, config, seeds, folder, keep_changed=options.keep_changed))
             return
         prepare_process()
         _check_trackers(config)
         if is_main_process():
-            planning.open_all(planning.walk(study, config, seeds, folder))
+            steps = planning.walk(study, config, seeds, folder, keep_changed=options.keep_changed)
+            if not (options.remake or options.keep_changed):
+                planning.refuse_costly(steps)
+            planning.open_all(steps)
     parts = [name for name, _ in study.steps]
     plan = Plan(study.name, parts if until is None else parts[: parts.index(until) + 1], seeds)
     results = None
@@ -48,17 +53,46 @@ def execute(study: Study, until: str | None, options: Options) -> None:
         torchrun.join() as group,
         torchrun.single_error(folder, group),
         Run.open(
-            folder, study.name, options.preset, config, seeds, group=group, accept_missing=options.accept_missing
+            folder,
+            study.name,
+            options.preset,
+            config,
+            seeds,
+            group=group,
+            accept_missing=options.accept_missing,
+            keep_changed=options.keep_changed,
         ) as run,
     ):
-        outputs = [_one_seed(study, run, config, seed, until, plan) for seed in seeds]
+        outputs = _every_seed(study, run, config, seeds, until, plan)
         if until is None:
             plan.finishes()
             if run.is_main:
-                results = finish(study, run.folder, config, options.preset, seeds, [o for o in outputs if o])
+                results = finish(study, run, config, options.preset, seeds, [o for o in outputs if o])
             run.barrier()
     if results is not None:
         show_results(study, folder, results)
+
+
+def _every_seed(
+    study: Study, run: Run, config: Settings, seeds: Sequence[int], until: str | None, plan: Plan
+) -> list[SeedOutput | None]:
+    """What the study returns for each seed. While another process makes what a seed needs next, the others go on; when
+    all of them need what others make, the first one waits."""
+    from alignment_core.pipeline.run import Busy
+
+    outputs: dict[int, SeedOutput | None] = {}
+    run.waits = False
+    while len(outputs) < len(seeds):
+        before = len(outputs)
+        for seed in [s for s in seeds if s not in outputs]:
+            try:
+                outputs[seed] = _one_seed(study, run, config, seed, until, plan)
+                run.waits = False
+            except Busy:
+                continue
+        run.waits = len(outputs) == before
+    run.waits = True
+    return [outputs[seed] for seed in seeds]
 
 
 def _one_seed(study: Study, run: Run, config: Settings, seed: int, until: str | None, plan: Plan) -> SeedOutput | None:
@@ -77,20 +111,30 @@ def _one_seed(study: Study, run: Run, config: Settings, seed: int, until: str | 
 
 
 def finish(
-    study: Study, folder: Path, config: Settings, preset: str, seeds: Sequence[int], outputs: Sequence[SeedOutput]
+    study: Study, run: Run, config: Settings, preset: str, seeds: Sequence[int], outputs: Sequence[SeedOutput]
 ) -> Results:
-    """What the seeds' states say: states.json, results.json and the report, written in the run folder."""
-    from alignment_core.evaluation import results, state
+    """What the seeds' states say: states.json, results.json and the report, written in the run folder under its
+    lock."""
+    from alignment_core import io
+    from alignment_core.evaluation import history, results, state
     from alignment_core.evaluation.analysis import Evidence, analyse, every_state
+    from alignment_core.pipeline import runlist
+    from alignment_core.pipeline.store import locked
     from alignment_core.report import page
 
-    evidence = Evidence.read(outputs, folder, config)
+    folder = run.folder
+    evidence = Evidence.read(outputs, folder.parent, config)
     found = analyse(evidence, load(study.analysis), study.package, study.name, preset, seeds)
-    state.write_index(folder, every_state(outputs))
-    results.write(folder / "results.json", found)
-    page.write(folder, found, report_spec(study, found))
-    if study.files:
-        load(study.files)(folder, evidence, found)
+    found = found.model_copy(update=history.of(run.used.values()))
+    with locked(folder / ".results.lock"):
+        state.write_index(folder, every_state(outputs))
+        results.write(folder / "results.json", found)
+        io.write_json(folder / "timings.json", run.timings())
+        runlist.list_files(folder)
+        page.write(folder, found, report_spec(study, found))
+        if study.files:
+            load(study.files)(folder, evidence, found)
+        runlist.list_files(folder)
     return found
 
 

@@ -11,23 +11,44 @@ from typing import Any
 
 from alignment_core.cli.study import Study, load
 from alignment_core.config import LoraSettings, ModelSettings, Settings, TrainSettings, models_of, named_files
+from alignment_core.errors import UserError
 from alignment_core.pipeline.run import Planned, Run
+from alignment_core.progress import duration
+
+COSTLY = 1800.0
+"""Seconds of work by other code above which a run asks before it makes that again."""
 
 
-def walk(study: Study, config: Settings, seeds: Sequence[int], folder: Path) -> list[Planned]:
+def walk(
+    study: Study, config: Settings, seeds: Sequence[int], folder: Path, *, keep_changed: bool = False
+) -> list[Planned]:
     """Every step of the study for these seeds, each once, in the order in which they are made."""
-    run = Run.plan(folder)
+    run = Run.plan(folder, keep_changed=keep_changed)
     for seed in seeds:
         for _ in load(study.run)(run, config, seed):
             pass
     return run.planned
 
 
-def text(study: Study, config: Settings, seeds: Sequence[int], folder: Path) -> str:
+def refuse_costly(steps: Sequence[Planned]) -> None:
+    """`UserError` where what would be made again, because its code changed, took longer than `COSTLY`."""
+    again = [step for step in steps if step.seconds]
+    total = sum(step.seconds for step in again)
+    if total > COSTLY:
+        names = list(dict.fromkeys(step.name for step in again))
+        first = next((step.why for step in again if step.why), "its code changed")
+        raise UserError(
+            f"{len(again)} steps would be made again that took {duration(total)} ({', '.join(names[:4])}"
+            f"{' …' if len(names) > 4 else ''}: {first}); --remake makes them again, --keep-changed keeps the trainings "
+            "among them, and a checkout of the earlier code takes them as they are"
+        )
+
+
+def text(study: Study, config: Settings, seeds: Sequence[int], folder: Path, *, keep_changed: bool = False) -> str:
     """The plan as lines of text; `UserError` for a judge, file or server that cannot be had."""
     from alignment_core.doctor import needs_of
 
-    steps = walk(study, config, seeds, folder)
+    steps = walk(study, config, seeds, folder, keep_changed=keep_changed)
     open_all(steps)
     own = load(study.needs)(config) if study.needs else []
     kept = sum(step.kept for step in steps)
@@ -109,12 +130,13 @@ def _data_lines(config: Settings, needs: Sequence[tuple[str, str, str | None]]) 
 
 def _step_lines(steps: Sequence[Planned]) -> Iterator[str]:
     """One line a step; steps that differ in nothing but the seed share one."""
-    names: dict[tuple[str, str], list[Planned]] = {}
+    names: dict[tuple[str, str, str], list[Planned]] = {}
     for step in steps:
-        names.setdefault((step.name, step.about), []).append(step)
-    wide = max((len(name) for name, _ in names), default=0)
-    for (name, about), each in names.items():
+        names.setdefault((step.name, step.about, step.why), []).append(step)
+    wide = max((len(name) for name, _, _ in names), default=0)
+    for (name, about, why), each in names.items():
         times = "" if each[0].seed is None else f" (seeds {', '.join(str(s.seed) for s in each)})"
         made = sum(s.kept for s in each)
         state = "kept" if made == len(each) else "to make" if not made else f"{made} of {len(each)} kept"
-        yield f"  {name:<{wide}}  {state}{times}{f': {about}' if about else ''}"
+        again = f" again ({why})" if why else ""
+        yield f"  {name:<{wide}}  {state}{again}{times}{f': {about}' if about else ''}"

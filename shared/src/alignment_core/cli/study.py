@@ -56,6 +56,8 @@ class Options:
     runs: Path
     dry_run: bool
     accept_missing: bool
+    remake: bool
+    keep_changed: bool
     quiet: bool
     log_level: str
     overrides: tuple[str, ...]

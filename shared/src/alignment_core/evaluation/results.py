@@ -85,7 +85,7 @@ class Measurement(_Shape):
     """Units that entered the value; missing ones are not among them."""
     missing: Annotated[int, BeforeValidator(_plain), Field(ge=0)] = 0
     completions: str | None = None
-    """Path, relative to the run folder, of the completions behind the figure."""
+    """Path, relative to the study's folder under runs/, of the completions behind the figure."""
 
     @classmethod
     def of(
@@ -217,12 +217,24 @@ class Hypothesis(_Shape):
     because: str
 
 
+class StepUsed(_Shape):
+    """A step behind the figures."""
+
+    name: str
+    seed: Seed = None
+    key: str
+    code: str
+    """Digest of the code that made it."""
+
+
 class Results(_Shape):
     """Everything a run found."""
 
     study: str
     preset: str
     seeds: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+    """What a reader must know of how the steps were made, a sentence each."""
     condition: str = ""
     """Under which condition the figures were measured, in a phrase; a headline repeats it."""
     versions: dict[str, str] = {}
@@ -231,6 +243,8 @@ class Results(_Shape):
     comparisons: tuple[Comparison, ...] = ()
     agreements: tuple[Agreement, ...] = ()
     hypotheses: tuple[Hypothesis, ...] = ()
+    steps: tuple[StepUsed, ...] = ()
+    """The steps behind the figures, by name and seed."""
 
     def _named(self, metric: str, subject: str) -> Sequence[Measurement]:
         """The measurements of a metric and subject, in their order."""

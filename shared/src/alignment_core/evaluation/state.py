@@ -20,6 +20,7 @@ from typing import Any
 from alignment_core.errors import InputError, UserError
 from alignment_core.evaluation.results import Place
 from alignment_core.io import read_jsonl, read_object, read_rows, write_json
+from alignment_core.pipeline import runlist
 from alignment_core.records import Completion, Kind, Verdict
 
 COMPLETIONS, VERDICTS, SCORES, LOSSES = "completions.jsonl", "verdicts.jsonl", "scores.jsonl", "losses.jsonl"
@@ -77,17 +78,21 @@ def read_places(answered: Path, subject: str) -> list[tuple[str, Mapping[str, Pl
 
 
 def write_index(run_folder: Path, states: Iterable[StateFiles]) -> None:
-    """Write the run folder's `states.json`."""
-    write_json(run_folder / INDEX, {"states": [state.to_json(run_folder) for state in states]})
+    """Write the run folder's `states.json`; the folders are named from the study's, which holds the steps."""
+    write_json(run_folder / INDEX, {"states": [state.to_json(run_folder.parent) for state in states]})
 
 
 def read_index(run_folder: Path) -> list[StateFiles]:
-    """The states of a finished run; `UserError` where the folder has no index, `InputError` where it is damaged."""
+    """The states of a finished run; `UserError` where the folder has no index, or the run or a step that it rests on
+    was changed after it was made, `InputError` where the index is damaged."""
     path = run_folder / INDEX
+    runlist.refuse_old(run_folder)
     if not path.is_file():
         raise UserError(f"{run_folder}: no finished run with replies ({INDEX} is missing); run the study to its end")
+    if (run_folder / runlist.LIST).exists():
+        runlist.check(run_folder)
     try:
-        return [StateFiles.from_json(row, run_folder) for row in read_object(path)["states"]]
+        return [StateFiles.from_json(row, run_folder.parent) for row in read_object(path)["states"]]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(str(path), None, f"not an index of states: {error}") from error
 
@@ -124,7 +129,7 @@ class State:
     """Of each set of rows: (loss in nats a token, cluster) by row id."""
     at: Mapping[str, Place] = field(default_factory=dict)
     completions: str | None = None
-    """Path of the completions, relative to the run folder."""
+    """Path of the completions, relative to the study's folder."""
 
     @cached_property
     def clusters(self) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Training told to TensorBoard, Weights & Biases or trackio where `train.report_to` names them; never otherwise.
 
-What they write on this machine goes to `trackers/` in the run folder, beside the steps and no part of any: a step's
+What they write on this machine goes to `trackers/` in the study's folder, beside the steps and no part of any: a step's
 key, files and results are the same with and without a tracker. Each training is a run of its own under its step's
 name, begun again after an interruption. Nothing is sent anywhere unless the tracker itself is set up to: W&B by its
 login or WANDB_MODE, trackio by TRACKIO_SPACE_ID. What the environment says (WANDB_DIR, WANDB_PROJECT, TRACKIO_DIR,
@@ -57,7 +57,7 @@ def prepare(names: Sequence[str], folder: Path) -> dict[str, Any]:
         os.environ.setdefault(variable, value)
     root, label = _place(folder)
     (root / "wandb").mkdir(parents=True, exist_ok=True)  # wandb writes elsewhere where it finds no folder
-    project = "-".join(root.parent.parts[-2:])
+    project = root.parent.name
     for variable, value in {
         "TENSORBOARD_LOGGING_DIR": str(root / "tensorboard" / label),
         "WANDB_DIR": str(root),
@@ -73,7 +73,7 @@ def prepare(names: Sequence[str], folder: Path) -> dict[str, Any]:
 
 def _place(folder: Path) -> tuple[Path, str]:
     """Where the trackers write, and what the run is called; `folder` is a step in the making, or any other."""
-    label = folder.name.removeprefix(".").removesuffix(".partial")
+    label = folder.name.lstrip(".").partition(".")[0]
     whole = folder.absolute()
     return (whole.parent.parent if whole.parent.name == "steps" else whole) / "trackers", label
 

@@ -1,12 +1,15 @@
-"""A step of a run: its key, what its folder holds, how it becomes whole and is known again.
+"""A step: its key, what its folder holds, how it is sealed and checked.
 
-The key hashes all that decides the content. Sealing goes in an order that a crash can interrupt anywhere: every file
-to disk, then step.json with the files' sizes, then the checkpoints away; the rename is the run's.
+The key hashes all that decides the content, the code that the step can reach among it. Sealing goes in an order that a
+crash can interrupt anywhere: every file to disk, then step.json with the hash of every file, of every input's
+step.json and of itself, then the checkpoints away; the rename is the store's. Logs and timings are in no hash: they
+differ between two makings of one thing.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -19,9 +22,14 @@ from pydantic import BaseModel
 
 from alignment_core import io
 from alignment_core.config import FOR_KEY
-from alignment_core.errors import UserError
+from alignment_core.errors import InputError, UserError
 
+STEP = "step.json"
+MADE = "made.json"
+"""In a step's folder: how long it took, in how many attempts; while it is unfinished also what it is to be."""
 _STALE = re.compile(r"\..+\.\d+\.tmp")
+_EXEMPT = re.compile(r"made\.json|(.+_)?timings\.json|log(-.+)?\.txt")
+_LABEL = re.compile(r"([a-z][a-z0-9_]*?)(?:-s(\d+))?-([0-9a-f]{12})")
 
 
 def plain(value: Any, context: Mapping[str, str] | None = None) -> Any:
@@ -47,15 +55,30 @@ class Step:
     key: str
     folder: Path
     seed: int | None = None
+    question: str = ""
+    """As the key, without the code: steps of one question differ at most by the code that made them."""
 
     def __truediv__(self, file: str | Path) -> Path:
         return self.folder / file
 
 
-def step_key(name: str, version: int, settings: Any, seed: int | None, reads: Sequence[Step], identity: Any) -> str:
-    """First 12 hex digits of the sha256 over all that decides a step's content."""
-    parts = [name, version, plain(settings, FOR_KEY), seed, [[s.name, s.key] for s in reads], plain(identity, FOR_KEY)]
+def step_key(
+    name: str, settings: Any, seed: int | None, reads: Sequence[tuple[str, str]], identity: Any, code: str
+) -> str:
+    """First 12 hex digits of the sha256 over all that decides a step's content; `reads` are names and keys."""
+    parts = [name, plain(settings, FOR_KEY), seed, [list(pair) for pair in reads], plain(identity, FOR_KEY), code]
     return hashlib.sha256(io.canonical(parts).encode()).hexdigest()[:12]
+
+
+def label_of(name: str, seed: int | None, key: str) -> str:
+    """The name of a step's folder."""
+    return f"{name}{'' if seed is None else f'-s{seed}'}-{key}"
+
+
+def parse_label(label: str) -> tuple[str, int | None] | None:
+    """Name and seed of a step's folder; None for any other name."""
+    found = _LABEL.fullmatch(label)
+    return None if found is None else (found[1], None if found[2] is None else int(found[2]))
 
 
 def sweep(folder: Path) -> None:
@@ -64,25 +87,41 @@ def sweep(folder: Path) -> None:
         path.unlink()
 
 
-def _files(folder: Path) -> dict[str, int]:
-    """Size in bytes of every file of a step, by its path inside; checkpoints and step.json are left out."""
+def is_exempt(name: str) -> bool:
+    """Whether a file of that name is a log or timings, which no hash covers."""
+    return _EXEMPT.fullmatch(name) is not None
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Every file of a step that a hash covers, by its path inside; checkpoints and step.json are left out."""
     return {
-        path.relative_to(folder).as_posix(): path.stat().st_size
+        path.relative_to(folder).as_posix(): path
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / "step.json" and "checkpoints" not in path.relative_to(folder).parts
+        if path.is_file()
+        and path != folder / STEP
+        and not is_exempt(path.name)
+        and "checkpoints" not in path.relative_to(folder).parts
     }
 
 
-def finished(partial: Path, step: Step) -> bool:
-    """Whether the work in `partial` ended and only the sealing was interrupted."""
-    path = partial / "step.json"
-    if not path.exists():
-        return False
-    facts = io.read_object(path)
-    return bool(facts.get("key") == step.key and facts.get("files") == _files(partial))
+def sealed(facts: Mapping[str, Any]) -> str:
+    """The text of a JSON file that holds its own hash: `facts`, and `sha256` over them."""
+    inner = {key: value for key, value in facts.items() if key != "sha256"}
+    digest = hashlib.sha256(io.canonical(inner).encode()).hexdigest()
+    return json.dumps({**inner, "sha256": digest}, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
 
 
-def seal(partial: Path, facts: dict[str, Any]) -> None:
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """What `sealed` wrote, byte for byte; None where the file is missing or was changed."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+        facts = io.loads(text)
+    except (OSError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) and sealed(facts) == text else None
+
+
+def seal(partial: Path, facts: Mapping[str, Any]) -> None:
     """Everything to disk, then step.json, then the checkpoints (they hold pickles) away."""
     for folder in [partial, *(p for p in partial.rglob("*") if p.is_dir())]:
         sweep(folder)
@@ -92,21 +131,51 @@ def seal(partial: Path, facts: dict[str, Any]) -> None:
                 os.fsync(stream.fileno())
         elif path.is_dir():
             io.fsync_dir(path)
-    io.write_json(partial / "step.json", {**facts, "files": _files(partial)})
+    files = {name: io.sha256_file(path) for name, path in _files(partial).items()}
+    io.write_text(partial / STEP, sealed({**facts, "files": files}))
     for folder in [p for p in partial.rglob("checkpoints") if p.is_dir()]:
         shutil.rmtree(folder)
 
 
-def check_whole(step: Step) -> None:
-    """Raise `UserError` when a finished step was changed or cut afterwards."""
-    path = step / "step.json"
-    facts = io.read_object(path) if path.exists() else {}
-    files, sealed = _files(step.folder), facts.get("files", {})
-    wrong = [name for name, size in sealed.items() if files.get(name) != size] if isinstance(sealed, dict) else ["it"]
-    if facts.get("key") != step.key or wrong:
-        what = (
-            f"{' '.join(wrong[0].split())} is missing or has another size"
-            if wrong
-            else "its step.json is missing or of another step"
-        )
-        raise UserError(f"{step.folder} was changed after it was made: {what}; delete that folder and run it again")
+def facts_of(folder: Path) -> dict[str, Any] | None:
+    """The sealed step.json of a folder; None where it is missing or was changed."""
+    return read_sealed(folder / STEP)
+
+
+def inputs_of(reads: Sequence[Step]) -> dict[str, str]:
+    """The hash of each input's step.json by the input's label; `UserError` where one is gone."""
+    try:
+        return {step.folder.name: io.sha256_file(step / STEP) for step in reads}
+    except OSError as error:
+        raise UserError(f"{error.filename}: the step is gone; start the run again") from error
+
+
+def damage(folder: Path) -> str:
+    """What is wrong with a sealed step, in a phrase; empty when every file is as it was made."""
+    facts = facts_of(folder)
+    if facts is None:
+        return "step.json is missing or was changed"
+    for name, digest in facts["files"].items():
+        path = folder / name
+        if not path.is_file():
+            return f"{' '.join(name.split())} is missing"
+        if io.sha256_file(path) != digest:
+            return f"{' '.join(name.split())} was changed"
+    return ""
+
+
+def made_of(folder: Path) -> dict[str, Any]:
+    """The step's made.json; empty where it is missing or damaged, for nothing rests on it."""
+    try:
+        return io.read_object(folder / MADE)
+    except (UserError, InputError):
+        return {}
+
+
+def seconds_of(folder: Path) -> float:
+    """How long the making of a step took so far, over all attempts; of one that was killed up to its last sign."""
+    made = made_of(folder)
+    seconds, begun = made.get("seconds", 0.0), made.get("begun")
+    if not isinstance(seconds, int | float):
+        return 0.0
+    return float(seconds) + (max(0.0, folder.stat().st_mtime - begun) if isinstance(begun, int | float) else 0.0)

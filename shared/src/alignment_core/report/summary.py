@@ -94,7 +94,12 @@ def unit(found: Mapping[Kind, Asked]) -> str:
 def warnings(results: Results, spec: ReportSpec) -> list[str]:
     """What a reader must know before believing a figure, one line each."""
     few = ["One training seed: the differences are about these checkpoints, not about the recipe."]
-    return [*_missing(results, spec), *_uneven(results, spec), *(few if len(results.seeds) == 1 else [])]
+    return [
+        *results.notes,
+        *_missing(results, spec),
+        *_uneven(results, spec),
+        *(few if len(results.seeds) == 1 else []),
+    ]
 
 
 def _missing(results: Results, spec: ReportSpec) -> Iterator[str]:
