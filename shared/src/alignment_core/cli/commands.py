@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from alignment_core.cli import prune
 from alignment_core.cli.guard import guarded
 from alignment_core.cli.launch import show_results
 from alignment_core.cli.study import Options, Study, load, report_spec, settings, target
@@ -57,14 +58,40 @@ def plain_commands(study: Study) -> dict[str, Callable[..., None]]:
     @guarded
     def report(run: _RunFolder) -> None:
         """Write a finished run's report again and print its table."""
+        from alignment_core.pipeline import runlist
         from alignment_core.report import page
 
         folder = finished(run)
         found = results_of(study, folder)
         page.write(folder, found, report_spec(study, found))
+        if (folder / runlist.LIST).exists():
+            runlist.list_files(folder)
         show_results(study, folder, found)
 
-    return {"presets": presets, "show": show, "settings": list_settings, "report": report}
+    @guarded
+    def verify(run: _RunFolder) -> None:
+        """Was anything of a run changed after it was made? Every file of the run and of its steps is hashed."""
+        from alignment_core.pipeline import runlist
+
+        runlist.refuse_old(run)
+        if not (run / runlist.LIST).exists():
+            raise UserError(f"{run}: no run of this study (no {runlist.LIST})")
+        found = list(runlist.problems(run))
+        for line in found:
+            typer.echo(line)
+        if found:
+            raise typer.Exit(3)
+        steps = len(runlist.read(run)["steps"])
+        typer.echo(f"{run}: as it was made: {steps} steps, and the run's settings, results and pages")
+
+    return {
+        "presets": presets,
+        "show": show,
+        "settings": list_settings,
+        "report": report,
+        "verify": verify,
+        "prune": prune.command(study),
+    }
 
 
 def shown(study: Study, preset: str, file: Path | None, overrides: list[str], resolved: bool) -> str:

@@ -39,8 +39,7 @@ def refuse_costly(steps: Sequence[Planned]) -> None:
         first = next((step.why for step in again if step.why), "its code changed")
         raise UserError(
             f"{len(again)} steps would be made again that took {duration(total)} ({', '.join(names[:4])}"
-            f"{' …' if len(names) > 4 else ''}: {first}); --remake makes them again, --keep-changed keeps the trainings "
-            "among them, and a checkout of the earlier code takes them as they are"
+            f"{' …' if len(names) > 4 else ''}: {first}); --remake makes them again, --keep-changed keeps the trainings"
         )
 
 

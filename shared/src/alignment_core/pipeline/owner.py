@@ -64,7 +64,7 @@ class Owner:
         return f"process {self.pid} on {self.host}"
 
     def state(self, folder: Path, clock: Callable[[], float]) -> Literal["at work", "gone", "silent"]:
-        """`gone` for sure, or only `silent` (of another machine, without a heartbeat); `clock` tells the disk's time."""
+        """`gone` for sure, or only `silent` (of another machine, no heartbeat); `clock` tells the disk's time."""
         if (self.host, self.boot) == (_host(), _boot()):
             return "at work" if self._runs() else "gone"
         try:

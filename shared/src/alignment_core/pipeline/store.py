@@ -138,7 +138,7 @@ class Store:
         return [(path, owner) for path, owner in found if owner is not None]
 
     def _take_over(self, theirs: Path, mine: Path, *, sure: bool) -> None:
-        """What is left of a maker who is gone; of one who may come back a copy, so that two never write in one place."""
+        """What is left of a maker who is gone; a copy where it may come back, so that two never write in one place."""
         if sure:
             os.rename(theirs, mine)
             return
