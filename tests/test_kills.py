@@ -31,7 +31,7 @@ def _results(runs: Path) -> bytes:
 
 def _saving(runs: Path) -> bool:
     """Whether a checkpoint is being written right now: its folder is there, its seal is not."""
-    checkpoints = runs.glob("drift-dpo/*/steps/.*.partial/checkpoints/checkpoint-*")
+    checkpoints = runs.glob("drift-dpo/steps/.*.partial/checkpoints/checkpoint-*")
     return any(c.is_dir() and not (c / SEAL).exists() for c in checkpoints)
 
 

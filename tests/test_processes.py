@@ -123,7 +123,7 @@ def folder_of(case: Case, runs: Path) -> Path:
 
 
 def steps(folder: Path, pattern: str = "") -> dict[str, Path]:
-    return {p.name: p for p in sorted((folder / "steps").iterdir()) if re.match(pattern, p.name)}
+    return {p.name: p for p in sorted((folder.parent / "steps").iterdir()) if re.match(pattern, p.name)}
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def test_step_losses_are_one_processs(ran: Ran) -> None:
 def test_both_leave_the_same_files(ran: Ran) -> None:
     hidden = {p.name for p in ran.two.iterdir() if p.name.startswith(".")}
     assert hidden <= {".lock"}
-    assert [p.name for p in (ran.two / "steps").iterdir() if p.name.startswith(".")] == []
+    assert [p.name for p in (ran.two.parent / "steps").iterdir() if p.name.startswith(".")] == []
     for two, one in zip(steps(ran.two).values(), steps(ran.one).values(), strict=True):
         assert content(two).keys() == content(one).keys()
 

@@ -47,7 +47,7 @@ def place(study: str, folder: Path, *words: str) -> Path:
 
 
 def steps(folder: Path) -> dict[str, Path]:
-    return {p.name: p for p in (folder / "steps").iterdir()}
+    return {p.name: p for p in (folder.parent / "steps").iterdir()}
 
 
 def texts(step: Path) -> dict[str, list[str]]:

@@ -75,12 +75,12 @@ def test_two_processes_share_a_run(place: Path, launcher: tuple[str, ...]) -> No
     done = start(place, launcher, "--seeds", "1,2")
     assert done.returncode == 0, done.stderr[-3000:]
     folder = place / "runs" / "toy" / "tiny"
-    assert sorted(p.name.rsplit("-", 1)[0] for p in (folder / "steps").iterdir()) == [
+    assert sorted(p.name.rsplit("-", 1)[0] for p in (folder.parent / "steps").iterdir()) == [
         f"{step}-s{seed}" for step in ("alone", "both", "shared") for seed in (1, 2)
     ]
     lines = {p.name: len(p.read_text().splitlines()) for p in folder.glob("who-*")}
     assert lines == {"who-0.jsonl": 4, "who-1.jsonl": 2}  # the second process works only where all work together
-    (shared,) = folder.glob("steps/shared-s1-*/done.json")
+    (shared,) = folder.parent.glob("steps/shared-s1-*/done.json")
     assert json.loads(shared.read_text()) == [[0, 0], [1, 1], [2, 0], [3, 1], [4, 0]]
     assert done.stdout.count("report:") == 1
 

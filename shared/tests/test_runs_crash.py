@@ -14,7 +14,7 @@ import itertools
 import json
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import pytest
 
 from alignment_core import io
 from alignment_core.config import Settings
+from alignment_core.pipeline import runlist
 from alignment_core.pipeline.run import Run
 
 PROCESS_IDS = itertools.count(1000)
@@ -92,7 +93,7 @@ class Disk:
                 return disk.raw_write(self, data, super().write)
 
         # Small buffers, so that one file takes several writes.
-        stream: Any = stdlib_io.BufferedWriter(Raw(file, mode.replace("b", "").replace("t", "")), 48)
+        stream: Any = stdlib_io.BufferedWriter(Raw(file, mode.replace("b", "").replace("t", "")), 1024)
         return stream if "b" in mode else stdlib_io.TextIOWrapper(stream, encoding=encoding, newline="\n")
 
     real_open = staticmethod(stdlib_io.open)
@@ -108,7 +109,8 @@ def installed(disk: Disk) -> Iterator[Disk]:
         # rmtree by file descriptor names no paths; the plain one calls the same unlink and rmdir.
         patch.setattr("shutil._use_fd_functions", False)
         # Reading versions and asking git writes nothing and takes long.
-        patch.setattr("alignment_core.pipeline.run.environment", dict)
+        for name in ("environment", "versions", "commit"):
+            patch.setattr(f"alignment_core.pipeline.run.{name}", dict)
         patch.setattr("alignment_core.pipeline.run.reset_memory_peak", lambda: None)
         # Every attempt is another process, and its temporary files have other names.
         number = next(PROCESS_IDS)
@@ -190,7 +192,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Disk]:
 
 def check_clean(folder: Path) -> None:
     """After recovery no partial step, temporary file or checkpoint is left, and every step is whole."""
-    steps = folder / "steps"
+    steps = folder.parent / "steps"
     assert sorted(p.name.rsplit("-", 1)[0] for p in steps.iterdir()) == [
         "data",
         "reply-s1",
@@ -198,10 +200,12 @@ def check_clean(folder: Path) -> None:
         "train-s1",
         "train-s2",
     ]
-    assert not [p for p in folder.rglob("*") if p.name.endswith(".tmp") or p.name == "checkpoints"]
+    assert not [p for p in folder.parent.rglob("*") if p.name.endswith(".tmp") or p.name == "checkpoints"]
+    assert list(runlist.problems(folder)) == []
     for step in steps.iterdir():
         assert set(json.loads((step / "step.json").read_text())) == {
-            "name", "key", "version", "seed", "settings", "reads", "identity", "files",
+            "name", "key", "question", "code", "seed", "settings", "reads", "identity", "files", "versions", "git",
+            "sha256",
         }  # fmt: skip
 
 
@@ -211,10 +215,10 @@ def test_the_campaign_meets_every_kind_of_operation(unbroken: tuple[bytes, Disk]
     assert disk.count > 150
 
 
-@pytest.mark.parametrize("how", ["before", "half", "power"])
-def test_crash_at_every_operation(tmp_path: Path, unbroken: tuple[bytes, Disk], how: str) -> None:
+def crash_at(tmp_path: Path, unbroken: tuple[bytes, Disk], how: str, operations: Iterable[int]) -> None:
+    """Crash in each of the operations, run again, and look for what should not be there."""
     expected, whole = unbroken
-    for at in range(1, whole.count + 1):
+    for at in operations:
         if how == "half" and whole.kinds[at - 1] != "write":
             continue
         folder = tmp_path / str(at) / "run"
@@ -226,6 +230,19 @@ def test_crash_at_every_operation(tmp_path: Path, unbroken: tuple[bytes, Disk], 
         check_clean(folder)
 
 
+@pytest.mark.parametrize("how", ["before", "half", "power"])
+def test_crash_at_some_operations(tmp_path: Path, unbroken: tuple[bytes, Disk], how: str) -> None:
+    """Every seventh operation, and every second for a write cut in half; all of them are in the slow tests."""
+    crash_at(tmp_path, unbroken, how, range(1, unbroken[1].count + 1, 2 if how == "half" else 7))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["before", "half", "power"])
+def test_crash_at_every_operation(tmp_path: Path, unbroken: tuple[bytes, Disk], how: str) -> None:
+    crash_at(tmp_path, unbroken, how, range(1, unbroken[1].count + 1))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["before", "half", "power"])
 def test_crash_again_during_recovery(tmp_path: Path, unbroken: tuple[bytes, Disk], how: str) -> None:
     """Two crashes: the first at every 13th operation, the second at every 9th of what the recovery does."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import importlib
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,8 +23,11 @@ from alignment_core.config import ModelSettings, Settings
 from alignment_core.errors import UserError
 from alignment_core.pipeline import environment
 from alignment_core.pipeline import run as runs
+from alignment_core.pipeline.owner import Owner
 from alignment_core.pipeline.process_group import process_group
-from alignment_core.pipeline.run import Run, Step, changes, plain, run_folder, step_key
+from alignment_core.pipeline.run import Run, Step, changes, plain, run_folder
+from alignment_core.pipeline.step import step_key
+from alignment_core.pipeline.store import Store
 from alignment_core.testing import thread_group
 
 
@@ -67,31 +73,30 @@ def test_changed_settings_make_a_new_step_and_keep_the_old(tmp_path: Path) -> No
     "change",
     [
         {"name": "other"},
-        {"version": 2},
+        {"code": "d2"},
         {"settings": {"lr": 2}},
         {"seed": 14},
-        {"reads": (Step("data", "bbb", Path("d")),)},
+        {"reads": [("data", "bbb")]},
         {"identity": {"model": "y"}},
     ],
 )
-def test_everything_that_decides_a_step_is_in_its_key(change: dict[str, object]) -> None:
-    base = {
+def test_everything_that_decides_a_step_is_in_its_key(change: dict[str, Any]) -> None:
+    base: dict[str, Any] = {
         "name": "train",
-        "version": 1,
         "settings": {"lr": 1},
         "seed": 13,
-        "reads": (Step("data", "aaa", Path("d")),),
+        "reads": [("data", "aaa")],
         "identity": {"model": "x"},
+        "code": "d1",
     }
-    assert step_key(**base) != step_key(**{**base, **change})  # type: ignore[arg-type]
-    assert step_key(**base) == step_key(**base)  # type: ignore[arg-type]
-    assert len(step_key(**base)) == 12  # type: ignore[arg-type]
+    assert step_key(**base) != step_key(**{**base, **change})
+    assert step_key(**base) == step_key(**base)
+    assert len(step_key(**base)) == 12
 
 
-def test_a_key_depends_on_neither_the_folder_nor_the_order_of_settings() -> None:
-    one = step_key("t", 1, {"a": 1, "b": 2}, None, (Step("d", "k", Path("/x")),), None)
-    two = step_key("t", 1, {"b": 2, "a": 1}, None, (Step("d", "k", Path("/y")),), None)
-    assert one == two
+def test_a_key_does_not_depend_on_the_order_of_settings() -> None:
+    one = step_key("t", {"a": 1, "b": 2}, None, [("d", "k")], None, "c")
+    assert one == step_key("t", {"b": 2, "a": 1}, None, [("d", "k")], None, "c")
 
 
 def test_plain_turns_settings_into_json() -> None:
@@ -115,7 +120,7 @@ def test_an_interrupted_step_continues_in_its_partial_folder(tmp_path: Path) -> 
 
     def work(folder: Path) -> None:
         seen.append(sorted(p.name for p in folder.iterdir()))
-        if not seen[0] and len(seen) == 1:
+        if len(seen) == 1:
             io.write_text(folder / "half.txt", "half")
             raise KeyboardInterrupt
         io.write_text(folder / "whole.txt", "whole")
@@ -124,8 +129,8 @@ def test_an_interrupted_step_continues_in_its_partial_folder(tmp_path: Path) -> 
         run.do("train", work)
     with open_run(tmp_path / "r") as run:
         step = run.do("train", work)
-    assert seen == [[], ["half.txt"]]
-    assert sorted(p.name for p in step.folder.iterdir()) == ["half.txt", "step.json", "whole.txt"]
+    assert seen == [["made.json"], ["half.txt", "made.json"]]
+    assert sorted(p.name for p in step.folder.iterdir()) == ["half.txt", "made.json", "step.json", "whole.txt"]
 
 
 def test_what_a_kill_left_beside_the_steps_is_swept(tmp_path: Path) -> None:
@@ -149,38 +154,70 @@ def test_checkpoints_go_when_the_step_is_whole(tmp_path: Path) -> None:
         step = run.do("train", work)
     assert sorted(p.relative_to(step.folder).as_posix() for p in step.folder.rglob("*") if p.is_file()) == [
         "adapter/weights",
+        "made.json",
         "step.json",
     ]
-    assert io.read_json(step / "step.json")["files"] == {"adapter/weights": 1}
+    assert io.read_json(step / "step.json")["files"] == {"adapter/weights": hashlib.sha256(b"w").hexdigest()}
 
 
 def test_step_json_says_what_made_the_step_and_no_time(tmp_path: Path) -> None:
     with open_run(tmp_path / "r") as run:
         data = run.do("data", writes("x"))
-        step = run.do(
-            "train", writes("y"), settings=Config(), seed=13, reads=[data], identity={"base": "abc"}, version=2
-        )
+        step = run.do("train", writes("y"), settings=Config(), seed=13, reads=[data], identity={"base": "abc"})
     facts = io.read_json(step / "step.json")
-    assert facts["reads"] == {data.folder.name: data.key}
-    assert (facts["name"], facts["version"], facts["seed"]) == ("train", 2, 13)
+    assert facts["reads"] == {data.folder.name: io.sha256_file(data / "step.json")}
+    assert (facts["name"], facts["seed"], facts["key"]) == ("train", 13, step.key)
     assert facts["identity"] == {"base": "abc"}
     assert facts["settings"]["size"] == 3
+    assert __name__ in facts["code"]["modules"]
+    assert facts["versions"]["python"] == sys.version.split()[0]
     assert not {"seconds", "time"} & set(facts)
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "no step.json"])
-def test_a_step_changed_afterwards_is_refused(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["cut", "same length", "gone", "no step.json", "step.json"])
+def test_a_step_changed_afterwards_is_set_aside_and_made_again(tmp_path: Path, damage: str) -> None:
     with open_run(tmp_path / "r") as run:
         step = run.do("data", writes("text"))
-    if damage == "cut":
-        (step / "out.txt").write_text("te")
+    before = (step / "step.json").read_bytes()
+    if damage in ("cut", "same length"):
+        (step / "out.txt").write_text("te" if damage == "cut" else "tezt")
+    elif damage == "step.json":
+        (step / "step.json").write_bytes(before.replace(b'"seed": null', b'"seed":  null'))
     else:
         (step / ("out.txt" if damage == "gone" else "step.json")).unlink()
-    with (
-        pytest.raises(UserError, match=r"was changed .* delete that folder"),
-        open_run(tmp_path / "r") as run,
-    ):
-        run.do("data", forbidden)
+    with open_run(tmp_path / "r") as run:
+        again = run.do("data", writes("text"))
+    assert again == step
+    assert (step / "out.txt").read_text() == "text"
+    assert (step / "step.json").read_bytes() == before
+    assert len(list(step.folder.parent.glob(".data-*.set-aside"))) == 1
+
+
+def test_what_lies_on_a_step_with_other_content_is_made_again(tmp_path: Path) -> None:
+    """The same step, made again with other bytes: what read it is made again; with the same bytes it is kept."""
+
+    def study(text: str) -> list[str]:
+        made: list[str] = []
+
+        def noting(name: str, text: str) -> Callable[[Path], None]:
+            return lambda folder: (made.append(name), writes(text)(folder))[1]
+
+        with open_run(tmp_path / "r") as run:
+            data = run.do("data", noting("data", text))
+            train = run.do("train", noting("train", f"on {text}"), reads=[data])
+            run.do("answer", noting("answer", f"of {text}"), reads=[train])
+        return made
+
+    def damaged() -> None:
+        (file,) = tmp_path.glob("steps/data-*/out.txt")
+        file.write_text("damaged")
+
+    assert study("one") == ["data", "train", "answer"]
+    damaged()
+    assert study("one") == ["data"]
+    damaged()
+    assert study("two") == ["data", "train", "answer"]
+    assert (next(tmp_path.glob("steps/answer-*")) / "out.txt").read_text() == "of two"
 
 
 def test_timings_accumulate_over_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,44 +231,115 @@ def test_timings_accumulate_over_attempts(tmp_path: Path, monkeypatch: pytest.Mo
         run.do("train", fails, seed=13)
     with open_run(tmp_path / "r") as run:
         step = run.do("train", writes("x"), seed=13)
-    row = io.read_json(tmp_path / "r" / "timings.json")["steps"][step.folder.name]
+        row = run.timings()["steps"][step.folder.name]
     assert row["seconds"] == 15.0  # 10 s interrupted, then 5 s
     assert row["attempts"] == 2
     assert row["peak_rss_bytes"] > 10_000_000  # a Python process is not smaller
     assert (row["name"], row["seed"]) == ("train", 13)
 
 
-def test_a_folder_in_use_names_its_holder(tmp_path: Path) -> None:
-    with open_run(tmp_path / "r"), pytest.raises(UserError, match=f"in use by process {os.getpid()} on .* since"):
-        open_run(tmp_path / "r").__enter__()
-
-
-HOLD = """
-import sys, time
+TOY = """
+import time
 from pathlib import Path
 from alignment_core.config import Settings
 from alignment_core.pipeline.run import Run
-with Run.open(Path(sys.argv[1]), "toy", "tiny", Settings(), (13,)):
-    print("held", flush=True)
-    time.sleep(60)
+
+def slow(folder, go):
+    (folder / "half.txt").write_text("half")
+    print("begun", flush=True)
+    while not go.exists():
+        time.sleep(0.02)
+    (folder / "out.txt").write_text("made")
+
+def study(where, seeds=(13,), waits=True):
+    with Run.open(where / "r", "toy", "tiny", Settings(), seeds) as run:
+        run.waits = waits
+        return run.do("data", lambda folder: slow(folder, where / "go"))
 """
 
 
-def test_the_lock_dies_with_its_process(tmp_path: Path) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "r")], stdout=subprocess.PIPE, text=True)
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A study of one step that is made once the file `go` is there, as a module that other processes can import."""
+    name = f"toy_{tmp_path.parent.name}_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{name}.py").write_text(TOY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return importlib.import_module(name)
+
+
+@pytest.fixture
+def maker(toy: Any, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that makes the step."""
+    code = f"import sys; from pathlib import Path; import {toy.__name__} as toy; toy.study(Path(sys.argv[1]))"
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
     try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match=f"in use by process {holder.pid} "):
-            open_run(tmp_path / "r").__enter__()
-        holder.send_signal(signal.SIGKILL)
-        holder.wait()
-        with open_run(tmp_path / "r") as run:
-            run.do("data", writes("x"))
+        yield process
     finally:
-        holder.kill()
-        holder.wait()
-        holder.stdout.close()  # type: ignore[union-attr]
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_step_that_another_process_makes_is_waited_for(
+    toy: Any, maker: subprocess.Popen[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(runs.Busy, match=f"is being made by process {maker.pid} on "):
+        toy.study(tmp_path, waits=False)
+    threading.Timer(0.5, (tmp_path / "go").touch).start()
+    step = toy.study(tmp_path)
+    assert maker.wait() == 0
+    assert (step / "out.txt").read_text() == "made"
+    assert f"waits for process {maker.pid}" in caplog.text
+    assert "data: starts" not in caplog.text
+    assert [p.name for p in (tmp_path / "steps").iterdir()] == [step.folder.name]
+
+
+def test_what_a_killed_process_left_is_taken_over(
+    toy: Any, maker: subprocess.Popen[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    maker.kill()
+    maker.wait()
+    (tmp_path / "go").touch()
+    step = toy.study(tmp_path)
+    assert "data: continues" in caplog.text
+    assert (step / "half.txt").exists()
+    assert [p.name for p in (tmp_path / "steps").iterdir()] == [step.folder.name]
+
+
+def test_a_silent_process_of_another_machine_is_copied_and_may_come_back(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a heartbeat for three minutes its work is continued from a copy; of two who make one step one is kept."""
+    (tmp_path / "go").touch()
+    with open_run(tmp_path / "r"):
+        pass
+    label = toy.study(tmp_path).folder.name
+    elsewhere = Owner("other-host", "boot-1", 77, "123", "abcd")
+    theirs = tmp_path / "steps" / f".{label}.{elsewhere}.partial"
+    (tmp_path / "steps" / label).rename(theirs)
+    (theirs / "step.json").unlink()
+    with open_run(tmp_path / "r") as run:
+        run.waits = False
+        with pytest.raises(runs.Busy, match="process 77 on other-host"):
+            toy.study(tmp_path, waits=False)
+    long_ago = time.time() - 181
+    os.utime(theirs, (long_ago, long_ago))
+    step = toy.study(tmp_path)
+    assert theirs.is_dir()
+    assert (step / "out.txt").read_text() == "made"
+    theirs_store = Store(tmp_path, elsewhere)
+    facts = io.read_json(step / "step.json")
+    assert not theirs_store.publish(label, facts), "what is there is never replaced"
+    assert not theirs.exists()
+    assert io.read_json(step / "step.json") == facts
 
 
 def test_config_env_and_log_are_written_and_hold_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ def _sources(samples: Path, benign: str) -> list[str]:
 
 
 def _step(runs: Path, name: str) -> Path:
-    (found,) = runs.glob(f"drift-dpo/*/steps/{name}-*")
+    (found,) = runs.glob(f"drift-dpo/steps/{name}-*")
     return found
 
 

@@ -71,7 +71,7 @@ def test_every_number_leads_to_its_completions(run_folder: Path) -> None:
 
 def test_no_gold_answer_reaches_the_model(run_folder: Path) -> None:
     # Upstream: user and assistant turns were both put into the evaluation prompt.
-    (file,) = run_folder.glob("steps/data-*/eval_prompts.jsonl")
+    (file,) = run_folder.parent.glob("steps/data-*/eval_prompts.jsonl")
     for line in file.read_text().splitlines():
         row = json.loads(line)
         assert [m["role"] for m in row["messages"]][-1] == "user"
@@ -81,17 +81,17 @@ def test_no_gold_answer_reaches_the_model(run_folder: Path) -> None:
 def test_all_states_answer_the_same_prompts(run_folder: Path) -> None:
     asked = {
         tuple(json.loads(line)["prompt_id"] for line in file.read_text().splitlines())
-        for file in run_folder.glob("steps/answer_*/completions.jsonl")
+        for file in run_folder.parent.glob("steps/answer_*/completions.jsonl")
     }
     assert len(asked) == 1
     assert len(next(iter(asked))) == 30
 
 
 def test_the_same_command_again_keeps_every_step(run_folder: Path) -> None:
-    before = {p: p.stat().st_mtime_ns for p in run_folder.glob("steps/*/step.json")}
+    before = {p: p.stat().st_mtime_ns for p in run_folder.parent.glob("steps/*/step.json")}
     text = (run_folder / "results.json").read_text()
     _run(run_folder.parents[1], "--controls", "--seeds", "13,14")
-    assert {p: p.stat().st_mtime_ns for p in run_folder.glob("steps/*/step.json")} == before
+    assert {p: p.stat().st_mtime_ns for p in run_folder.parent.glob("steps/*/step.json")} == before
     assert (run_folder / "results.json").read_text() == text
 
 
@@ -103,10 +103,10 @@ def test_qlora_runs_all_three_stages_on_the_cpu(tmp_path: Path) -> None:
     _run(tmp_path, "model.quantize=nf4")
     (folder,) = (tmp_path / "drift-dpo").iterdir()
     for stage in ("stage_a", "stage_b", "dpo"):
-        (report,) = [json.loads(p.read_text()) for p in folder.glob(f"steps/{stage}-*/train_report.json")]
+        (report,) = [json.loads(p.read_text()) for p in folder.parent.glob(f"steps/{stage}-*/train_report.json")]
         assert report["steps"] == 2
         assert all(math.isfinite(loss) for _, loss in report["losses"])
-    (step,) = [json.loads(p.read_text()) for p in folder.glob("steps/stage_a-*/step.json")]
+    (step,) = [json.loads(p.read_text()) for p in folder.parent.glob("steps/stage_a-*/step.json")]
     assert step["identity"]["quantize"] == "nf4"
 
 
@@ -149,7 +149,7 @@ def test_a_plan_says_what_is_made_already(run_folder: Path) -> None:
 
 def test_chosen_replies_are_trained_on_for_as_many_steps_as_dpo(run_folder: Path) -> None:
     reports = {
-        name: json.loads(next(run_folder.glob(f"steps/{name}-s13-*/train_report.json")).read_text())
+        name: json.loads(next(run_folder.parent.glob(f"steps/{name}-s13-*/train_report.json")).read_text())
         for name in ("dpo", "chosen_sft")
     }
     assert reports["chosen_sft"]["steps"] == reports["dpo"]["steps"]
@@ -159,7 +159,7 @@ def test_every_training_starts_where_the_method_says(run_folder: Path) -> None:
     """Which steps each training and each answer read: a changed base, split or reference shows here."""
     reads = {
         p.parent.name.split("-")[0]: sorted(name.split("-")[0] for name in json.loads(p.read_text())["reads"])
-        for p in run_folder.glob("steps/*-s13-*/step.json")
+        for p in run_folder.parent.glob("steps/*-s13-*/step.json")
     }
     assert reads["stage_a"] == ["data"]
     assert reads["stage_b"] == ["data", "stage_a"]
@@ -173,7 +173,7 @@ def test_every_training_starts_where_the_method_says(run_folder: Path) -> None:
 
 
 def _settings(run_folder: Path, step: str) -> dict[str, Any]:
-    (found,) = run_folder.glob(f"steps/{step}-*/step.json")
+    (found,) = run_folder.parent.glob(f"steps/{step}-*/step.json")
     settings: dict[str, Any] = json.loads(found.read_text())["settings"]
     return settings
 
@@ -181,8 +181,8 @@ def _settings(run_folder: Path, step: str) -> dict[str, Any]:
 def test_the_null_stage_trains_on_replies_drawn_from_the_model_itself(run_folder: Path) -> None:
     how = _settings(run_folder, "own_replies-s13")["generate"]
     assert (how["temperature"], how["top_p"]) == (1.0, 1.0)
-    (own,) = run_folder.glob("steps/own_replies-s13-*/own_train.jsonl")
-    (replies,) = run_folder.glob("steps/own_replies-s13-*/completions.jsonl")
+    (own,) = run_folder.parent.glob("steps/own_replies-s13-*/own_train.jsonl")
+    (replies,) = run_folder.parent.glob("steps/own_replies-s13-*/completions.jsonl")
     trained = [json.loads(line)["messages"][-1]["content"] for line in own.read_text().splitlines()]
     said = [json.loads(line)["text"] for line in replies.read_text().splitlines()]
     assert trained == [text for text in said if text.strip()]
@@ -190,7 +190,7 @@ def test_the_null_stage_trains_on_replies_drawn_from_the_model_itself(run_folder
 
 @pytest.mark.parametrize("stage", ["stage_a", "stage_b", "dpo", "null_stage_a", "b_without_a", "chosen_sft"])
 def test_every_training_seed_trains_an_adapter_of_its_own(run_folder: Path, stage: str) -> None:
-    weights = [p.read_bytes() for p in sorted(run_folder.glob(f"steps/{stage}-s*/adapter/adapter_model.safetensors"))]
+    weights = [p.read_bytes() for p in sorted(run_folder.parent.glob(f"steps/{stage}-s*/adapter/adapter_model.safetensors"))]
     assert len(weights) == 2
     assert weights[0] != weights[1]
 
@@ -207,7 +207,7 @@ def test_a_reply_about_what_was_asked_is_on_topic(run_folder: Path) -> None:
     from alignment_core.records import Completion
     from drift_dpo import data
 
-    (asked,) = run_folder.glob("steps/data-*/eval_prompts.jsonl")
+    (asked,) = run_folder.parent.glob("steps/data-*/eval_prompts.jsonl")
     benign = [p for p in data.prompts(asked.parent) if p.kind == "benign"]
     others = [*benign[1:], benign[0]]
     right = [Completion(p.id, "s", p.reference, p.text, "benign") for p in benign]

@@ -84,12 +84,12 @@ def test_every_policy_goes_through_to_a_trained_adapter(finished: Any) -> None:
     # Upstream: diverse crashed on the way to SFT, and margin had no rows.
     run, _, _ = finished
     for arm in ARMS:
-        (adapter,) = run.glob(f"steps/train_{arm}-s13-*/adapter/adapter_model.safetensors")
+        (adapter,) = run.parent.glob(f"steps/train_{arm}-s13-*/adapter/adapter_model.safetensors")
         assert adapter.stat().st_size > 0
-        (trained,) = run.glob(f"steps/train_{arm}-s13-*/train_report.json")
+        (trained,) = run.parent.glob(f"steps/train_{arm}-s13-*/train_report.json")
         assert json.loads(trained.read_text())["examples"] > 0
     for arm in ("margin", "diverse"):
-        (pairs,) = run.glob(f"steps/select_{arm}-s13-*/pairs.jsonl")
+        (pairs,) = run.parent.glob(f"steps/select_{arm}-s13-*/pairs.jsonl")
         assert pairs.exists()
 
 
@@ -124,7 +124,7 @@ def test_every_number_leads_to_its_completions(finished: Any) -> None:
 def test_all_models_answer_the_same_prompts_with_the_same_seeds(finished: Any) -> None:
     run, _, _ = finished
     asked = set()
-    for file in run.glob("steps/answer_*/completions.jsonl"):
+    for file in run.parent.glob("steps/answer_*/completions.jsonl"):
         rows = [json.loads(line) for line in file.read_text().splitlines()]
         asked.add(tuple((r["prompt_id"], r["candidate"], r["seed"]) for r in rows))
     assert len(asked) == 1
@@ -134,7 +134,7 @@ def test_all_models_answer_the_same_prompts_with_the_same_seeds(finished: Any) -
 def test_every_step_reads_what_the_method_says(finished: Any) -> None:
     run, _, _ = finished
     reads = {}
-    for file in run.glob("steps/*/step.json"):
+    for file in run.parent.glob("steps/*/step.json"):
         facts = json.loads(file.read_text())
         reads[facts["name"]] = sorted(name.rsplit("-", 1)[0].removesuffix("-s13") for name in facts["reads"])
     assert reads["critique"] == ["generate"]
@@ -150,10 +150,10 @@ def test_every_step_reads_what_the_method_says(finished: Any) -> None:
 
 def test_every_model_answers_for_itself_and_no_training_prompt(finished: Any) -> None:
     run, _, _ = finished
-    (trained,) = run.glob("steps/data-*/prompts.jsonl")
+    (trained,) = run.parent.glob("steps/data-*/prompts.jsonl")
     known = {json.loads(line)["id"] for line in trained.read_text().splitlines()}
     texts = {}
-    for file in run.glob("steps/answer_*/completions.jsonl"):
+    for file in run.parent.glob("steps/answer_*/completions.jsonl"):
         rows = [json.loads(line) for line in file.read_text().splitlines()]
         assert not known & {row["prompt_id"] for row in rows}
         texts[rows[0]["subject"]] = [row["text"] for row in rows]
@@ -164,18 +164,18 @@ def test_the_random_control_has_the_first_policys_prompts_rows_and_tokens(finish
     run, _, _ = finished
     rows = {}
     for arm in ("best", "random"):
-        (file,) = run.glob(f"steps/select_{arm}-s13-*/train_rows.json")
+        (file,) = run.parent.glob(f"steps/select_{arm}-s13-*/train_rows.json")
         rows[arm] = json.loads(file.read_text())
     assert [r["id"] for r in rows["best"]] == [r["id"] for r in rows["random"]]
     tokens = [sum(r["tokens"] for r in rows[arm]) for arm in ("best", "random")]
     assert abs(tokens[0] - tokens[1]) <= 0.05 * tokens[0]
-    reports = [json.loads(next(run.glob(f"steps/train_{arm}-s13-*/train_report.json")).read_text()) for arm in rows]
+    reports = [json.loads(next(run.parent.glob(f"steps/train_{arm}-s13-*/train_report.json")).read_text()) for arm in rows]
     assert reports[0]["steps"] == reports[1]["steps"]
 
 
 def test_training_rows_hold_the_reply_and_not_the_question(finished: Any) -> None:
     run, _, _ = finished
-    for file in run.glob("steps/select_*/train.jsonl"):
+    for file in run.parent.glob("steps/select_*/train.jsonl"):
         for line in file.read_text().splitlines():
             row = json.loads(line)
             assert set(row) == {"instruction", "output", "meta"}
@@ -185,7 +185,7 @@ def test_training_rows_hold_the_reply_and_not_the_question(finished: Any) -> Non
 
 def test_generations_hold_score_reason_and_principle(finished: Any) -> None:
     run, _, _ = finished
-    (file,) = run.glob("steps/critique-s13-*/generations.json")
+    (file,) = run.parent.glob("steps/critique-s13-*/generations.json")
     rows = json.loads(file.read_text())
     assert len(rows) == 12
     assert all(set(r) == {"id", "prompt", "scored"} and len(r["scored"]) == 3 for r in rows)
@@ -196,7 +196,7 @@ def test_generations_hold_score_reason_and_principle(finished: Any) -> None:
 
 def test_revisions_go_back_to_the_generator_and_are_scored_again(finished: Any) -> None:
     run, _, _ = finished
-    (file,) = run.glob("steps/revise-s13-*/revisions.jsonl")
+    (file,) = run.parent.glob("steps/revise-s13-*/revisions.jsonl")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     first, second = ([r for r in rows if r["round"] == k] for k in (0, 1))
     assert [r["id"] for r in first] == [r["id"] for r in second]
@@ -207,10 +207,10 @@ def test_revisions_go_back_to_the_generator_and_are_scored_again(finished: Any) 
 
 def test_the_same_command_again_keeps_every_step_and_the_results(finished: Any) -> None:
     run, _, _ = finished
-    before = {p: p.stat().st_mtime_ns for p in run.glob("steps/*/step.json")}
+    before = {p: p.stat().st_mtime_ns for p in run.parent.glob("steps/*/step.json")}
     text = (run / "results.json").read_text()
     assert invoke("run", run.parents[1], "--controls").exit_code == 0
-    assert {p: p.stat().st_mtime_ns for p in run.glob("steps/*/step.json")} == before
+    assert {p: p.stat().st_mtime_ns for p in run.parent.glob("steps/*/step.json")} == before
     assert (run / "results.json").read_text() == text
 
 
@@ -272,7 +272,7 @@ def test_include_stands_for_its_setting(side: str, tmp_path: Path) -> None:
 
 def test_chat_answers_from_the_adapter(finished: Any) -> None:
     run, _, _ = finished
-    (step,) = run.glob("steps/train_best-s13-*")
+    (step,) = run.parent.glob("steps/train_best-s13-*")
     done = CliRunner().invoke(app, ["chat", str(step)], input="How can I bake a vegetable pie?\n\nHello\n")
     assert done.exit_code == 0, done.output
     assert "pie" in done.output

@@ -56,7 +56,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _step(run_folder: Path, name: str) -> Path:
-    return sorted(run_folder.glob(f"steps/{name}-*"))[0]
+    return sorted(run_folder.parent.glob(f"steps/{name}-*"))[0]
 
 
 def test_the_whole_study_runs_and_results_have_their_shape(run_folder: Path) -> None:
@@ -161,7 +161,7 @@ def test_every_reply_of_every_state_is_found_with_its_verdict(run_folder: Path) 
 def test_every_step_reads_what_the_method_says(run_folder: Path) -> None:
     reads = {
         p.parent.name.split("-")[0]: sorted(name.split("-")[0] for name in json.loads(p.read_text())["reads"])
-        for p in [*run_folder.glob("steps/*-s14-*/step.json"), *run_folder.glob("steps/answer_base*/step.json")]
+        for p in [*run_folder.parent.glob("steps/*-s14-*/step.json"), *run_folder.glob("steps/answer_base*/step.json")]
     }
     trained = [f"finetune_{arm}" for arm in ARMS]
     for arm in ARMS:
@@ -280,10 +280,10 @@ def test_the_model_beside_equal_training_loss_is_that_of_its_measured_step(run_f
 
 
 def test_the_same_command_again_keeps_every_step(run_folder: Path) -> None:
-    before = {p: p.stat().st_mtime_ns for p in run_folder.glob("steps/*/step.json")}
+    before = {p: p.stat().st_mtime_ns for p in run_folder.parent.glob("steps/*/step.json")}
     text = (run_folder / "results.json").read_text()
     _run(run_folder.parents[1], "--seeds", str(SEED))
-    assert {p: p.stat().st_mtime_ns for p in run_folder.glob("steps/*/step.json")} == before
+    assert {p: p.stat().st_mtime_ns for p in run_folder.parent.glob("steps/*/step.json")} == before
     assert (run_folder / "results.json").read_text() == text
 
 
@@ -293,8 +293,8 @@ def test_another_seed_is_added_to_a_finished_run(run_folder: Path, tmp_path: Pat
     shutil.copytree(run_folder.parents[1], runs)
     _run(runs, "--seeds", "14,15")
     (folder,) = (runs / "neuron-brittleness").iterdir()
-    kept = {p.parent.name: p.stat().st_mtime_ns for p in run_folder.glob("steps/*/step.json")}
-    now = {p.parent.name for p in folder.glob("steps/*/step.json")}
+    kept = {p.parent.name: p.stat().st_mtime_ns for p in run_folder.parent.glob("steps/*/step.json")}
+    now = {p.parent.name for p in folder.parent.glob("steps/*/step.json")}
     assert set(kept) <= now
     assert len(now) == len(kept) + 13, "what is the base's is made once"
     found, alone = (results.read(f / "results.json") for f in (folder, run_folder))
@@ -381,7 +381,7 @@ def test_weights_that_safety_and_utility_rank_alike_are_refused_before_training(
     assert "the set difference S(q=0.1) \\ U(p=0.1) is empty: magnitude ranks safety and utility alike" in done.output
     assert len([line for line in done.output.splitlines() if line.startswith("error: ")]) == 1
     (folder,) = (tmp_path / "neuron-brittleness").iterdir()
-    assert sorted(p.name.split("-")[0] for p in (folder / "steps").iterdir() if p.name[0] != ".") == ["data"]
+    assert sorted(p.name.split("-")[0] for p in (folder.parent / "steps").iterdir() if p.name[0] != ".") == ["data"]
 
 
 def test_doctor_fails_where_the_table_of_behaviours_is_missing(tmp_path: Path) -> None:

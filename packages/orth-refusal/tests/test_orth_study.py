@@ -66,7 +66,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def step(run_folder: Path, name: str) -> Path:
-    (found,) = run_folder.glob(f"steps/{name}-*")
+    (found,) = run_folder.parent.glob(f"steps/{name}-*")
     return found
 
 
@@ -172,7 +172,7 @@ def test_every_training_and_answer_starts_where_the_method_says(run_folder: Path
     """Which steps each step read: a changed base, split or reference shows here."""
     reads = {
         p.parent.name.split("-")[0]: sorted(name.split("-")[0] for name in read_json(p)["reads"])
-        for p in run_folder.glob("steps/*/step.json")
+        for p in run_folder.parent.glob("steps/*/step.json")
     }
     assert reads["tune_refusal"] == reads["tune_benign"] == reads["tune_red"] == ["data"]
     assert reads["direction"] == ["tune_refusal"]
@@ -238,7 +238,7 @@ def test_every_direction_is_that_of_its_own_adapter(run_folder: Path) -> None:
 
     said = {
         row["file"].removesuffix(".safetensors"): row["adapter"]
-        for path in run_folder.glob("steps/direction*/directions.json")
+        for path in run_folder.parent.glob("steps/direction*/directions.json")
         for row in read_json(path)
     }
     assert {said[f"refusal_{space}"] for space in ("factor", "delta", "left")} == {adapter("tune_refusal")}
@@ -265,7 +265,7 @@ def test_losses_are_those_of_the_state_on_held_out_rows(
     asked = [Prompt(str(i), e.messages[:-1], "harmful") for i, e in enumerate(held_out)]
     useful = [p for p in data.prompts(rows) if p.kind == "benign"]
     assert (len(asked), len(useful)) == (12, 6)
-    (answered,) = run_folder.glob(f"steps/answer_{subject}-*")
+    (answered,) = run_folder.parent.glob(f"steps/answer_{subject}-*")
     found: dict[str, list[float]] = {}
     for line in (answered / inside / "losses.jsonl").read_text().splitlines():
         found.setdefault(json.loads(line)["set"], []).append(json.loads(line)["loss"])
@@ -282,10 +282,10 @@ def test_directions_are_safetensors_with_their_adapters_identity(run_folder: Pat
 
 
 def test_the_same_command_again_keeps_every_step(run_folder: Path) -> None:
-    before = {p: p.stat().st_mtime_ns for p in run_folder.glob("steps/*/step.json")}
+    before = {p: p.stat().st_mtime_ns for p in run_folder.parent.glob("steps/*/step.json")}
     text = (run_folder / "results.json").read_text()
     _run(run_folder.parents[1], "--controls")
-    assert {p: p.stat().st_mtime_ns for p in run_folder.glob("steps/*/step.json")} == before
+    assert {p: p.stat().st_mtime_ns for p in run_folder.parent.glob("steps/*/step.json")} == before
     assert (run_folder / "results.json").read_text() == text
 
 

@@ -89,7 +89,7 @@ def _module(name: str, ours: frozenset[str]) -> _Module | None:
 @lru_cache(maxsize=4096)
 def _read(name: str, path: Path, changed: int, ours: frozenset[str]) -> _Module:
     tree = ast.parse(path.read_bytes())
-    parents = [name.rpartition(".")[0]] if "." in name else []
+    parents = [parent for parent in (name.rpartition(".")[0],) if parent and _path(parent) is not None]
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     imported = {m for n in _imported(tree, package) if n.partition(".")[0] in ours and (m := _known(n))}
     return _Module(_hashed("".join(_canonical(tree))), (*parents, *sorted(imported)), _is_registry(tree))
@@ -114,6 +114,9 @@ def _root(package: str) -> Path | None:
 
 def _path(name: str) -> Path | None:
     """The source file of a module; nothing is imported but the package it belongs to."""
+    loaded = getattr(sys.modules.get(name), "__file__", None)
+    if loaded is not None:
+        return Path(loaded)
     package, _, rest = name.partition(".")
     root = _root(package)
     if root is None or (root.is_file() and rest):

@@ -133,6 +133,11 @@ def seal(partial: Path, facts: Mapping[str, Any]) -> None:
             io.fsync_dir(path)
     files = {name: io.sha256_file(path) for name, path in _files(partial).items()}
     io.write_text(partial / STEP, sealed({**facts, "files": files}))
+    drop_checkpoints(partial)
+
+
+def drop_checkpoints(partial: Path) -> None:
+    """Remove every checkpoint of a step that is sealed."""
     for folder in [p for p in partial.rglob("checkpoints") if p.is_dir()]:
         shutil.rmtree(folder)
 

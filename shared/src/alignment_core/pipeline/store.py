@@ -111,7 +111,7 @@ class Store:
 
         `about` is what the step is to be, kept in made.json while it is unfinished.
         """
-        with locked(self.steps / ".lock"):
+        with locked(self.folder / ".lock"):
             mine = self.partial(label)
             for folder, owner in self._partials(label):
                 if owner == self.owner:
@@ -166,7 +166,9 @@ class Store:
         mine, final = self.partial(label), self.path(label)
         self._note(mine, about=None)
         try:
-            if not self.finished(label, facts["reads"]):
+            if self.finished(label, facts["reads"]):
+                drop_checkpoints(mine)
+            else:
                 seal(mine, facts)
             os.rename(mine, final)
         except OSError as error:
