@@ -25,7 +25,16 @@ from typing import Any
 from alignment_core import io
 from alignment_core.errors import UserError
 from alignment_core.pipeline.owner import Owner
-from alignment_core.pipeline.step import MADE, damage, facts_of, made_of, parse_label, seal, seconds_of
+from alignment_core.pipeline.step import (
+    MADE,
+    damage,
+    drop_checkpoints,
+    facts_of,
+    made_of,
+    parse_label,
+    seal,
+    seconds_of,
+)
 
 UNFINISHED_KEPT = 14 * 86400.0
 """Seconds for which an unfinished step that nobody works on is kept by `prune`."""
