@@ -52,7 +52,7 @@ def examine(config: Settings, folder: Path, needs: Sequence[Need] | None = None)
     if model.quantize == "nf4":
         found.append(check_import("bitsandbytes", "NF4 needs it: install bitsandbytes, or set model.quantize=none"))
     found += check_trackers(config)
-    found += [check_folder(folder), check_disk(folder, _RUN_BYTES, "disk for the run", "--runs")]
+    found += [check_folder(folder), check_locks(folder), check_disk(folder, _RUN_BYTES, "disk for the run", "--runs")]
     found += [check_file(setting, path) for kind, setting, path in needs if kind == "file"]
     found += check_settings(config)
     return [*found, *check_hub([(kind, name, revision) for kind, name, revision in needs if kind != "file"])]
@@ -221,6 +221,20 @@ def check_folder(folder: Path) -> Check:
     except OSError as error:
         return Check("run folder", "fails", f"{folder}: {error.strerror}", "choose another folder with --runs")
     return Check("run folder", "ok", f"{folder} can be written")
+
+
+def check_locks(folder: Path) -> Check:
+    """Whether machines that share the folder see each other's locks."""
+    from alignment_core.pipeline.file_system import mount_of
+
+    mount = mount_of(_existing(folder))
+    if mount is None:
+        return Check("locks", "not checked", "this system has no mount table")
+    found = f"{mount.point} is {mount.kind}"
+    if mount.no_locks:
+        mend = "several machines may make one step twice there: give each its own seeds, or choose another --runs"
+        return Check("locks", "warns", f"{found}: locks do not cross machines ({mount.no_locks})", mend)
+    return Check("locks", "ok", f"{found}: locks cross machines" if mount.shared else f"{found}, of this machine")
 
 
 def check_disk(folder: Path, need: float, name: str, option: str) -> Check:
