@@ -56,7 +56,7 @@ def _traceback(error: Exception) -> str:
     import tempfile
     import traceback
 
-    from alignment_core.pipeline.run import TRACEBACK
+    from alignment_core.pipeline.logfile import TRACEBACK
 
     for note in getattr(error, "__notes__", ()):
         if note.startswith(TRACEBACK):

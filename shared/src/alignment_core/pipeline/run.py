@@ -16,10 +16,8 @@ together (`process_group.py`, whose communication the caller passes in, so that 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,9 +29,9 @@ from typing import Any
 
 from alignment_core import io, progress
 from alignment_core.config import Settings
-from alignment_core.errors import UserError
 from alignment_core.pipeline import explain, runlist
 from alignment_core.pipeline.environment import commit, environment, memory_peak, reset_memory_peak, versions
+from alignment_core.pipeline.logfile import log_file
 from alignment_core.pipeline.owner import Owner, at_work, beating
 from alignment_core.pipeline.process_group import SINGLE, ProcessGroup, is_main_process, using, world_size
 from alignment_core.pipeline.provenance import code_of, module_of
@@ -50,15 +48,13 @@ from alignment_core.pipeline.step import (
     sweep,
 )
 from alignment_core.pipeline.store import Changed, Lost, Store
+from alignment_core.pipeline.writable import writable
 
 __all__ = ["Busy", "Run", "Step", "changes", "plain", "run_folder"]
 
 log = logging.getLogger("alignment_core")
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-TRACEBACK = "the traceback is in"
-"""Opens the note on an exception that says where its traceback was written."""
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def changes(config: Settings, preset: Settings) -> dict[str, Any]:
@@ -78,91 +74,6 @@ def run_folder(root: Path, study: str, preset: str, config: Settings, preset_con
     different = changes(config, preset_config)
     suffix = f"-{hashlib.sha256(io.canonical(different).encode()).hexdigest()[:6]}" if different else ""
     return root / study / f"{preset}{suffix}"
-
-
-@contextmanager
-def _writable(folder: Path, *, any_error: bool = False) -> Iterator[None]:
-    """Turn the errors of a folder that cannot take our files into one line the user can act on."""
-    try:
-        yield
-    except OSError as error:
-        inside = error.filename is not None and str(error.filename).startswith(str(folder))
-        if any_error or error.errno in _UNWRITABLE[:3] or (error.errno in _UNWRITABLE and inside):
-            raise _unwritable(folder, error.strerror or str(error)) from error
-        raise
-    except Exception as error:
-        # Rust writers (safetensors, tokenizers) and torch report a full disk as their own exception types.
-        if any(sign in str(error) for sign in ("No space left", "StorageFull", "os error 28")):
-            raise _unwritable(folder, "No space left on device") from error
-        raise
-
-
-def _unwritable(folder: Path, why: str) -> UserError:
-    mend = "free space" if "space" in why or "quota" in why else "make it writable"
-    return UserError(f"cannot write in {folder}: {why}; {mend} or choose another folder with --runs, then run it again")
-
-
-def _ours(record: logging.LogRecord) -> bool:
-    """Our own lines and every library's warnings go to log.txt."""
-    return record.levelno >= logging.WARNING or record.name.split(".")[0] in _ours_names
-
-
-_ours_names = {"alignment_core"}
-
-
-class _Readable(logging.Formatter):
-    """What steers a terminal is written as an escape: a log is looked at with `cat`, and may quote a model's words."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
-
-
-def _own_log(folder: Path) -> tuple[Path, int]:
-    """The log file of this process: `log.txt`, or `log-<process>.txt` while another process writes that; and the
-    descriptor that holds it."""
-    import fcntl
-
-    for name in ("log.txt", f"log-{os.getpid()}.txt"):
-        handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            continue
-        except OSError:
-            pass  # a file system without locks: the processes share log.txt
-        return folder / name, handle
-    raise UserError(f"{folder} holds the log of another process with this process's number; choose another --runs")
-
-
-@contextmanager
-def _log_file(folder: Path, study: str) -> Iterator[None]:
-    _ours_names.add(study.replace("-", "_"))
-    path, held = _own_log(folder)
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(_Readable("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    handler.addFilter(_ours)
-    root = logging.getLogger()
-    root.addHandler(handler)
-    levels = {name: logging.getLogger(name).level for name in _ours_names}
-    for name in levels:
-        logging.getLogger(name).setLevel(logging.DEBUG)
-    try:
-        yield
-    except UserError as error:
-        log.debug("stopped: %s", error)
-        raise
-    except Exception as error:
-        log.debug("failed", exc_info=error)
-        error.add_note(f"{TRACEBACK} {path}")
-        raise
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-        root.removeHandler(handler)
-        handler.close()
-        os.close(held)
 
 
 class Busy(Exception):
@@ -262,11 +173,11 @@ class Run:
         with ExitStack() as stack:
             if run.is_main:
                 runlist.refuse_old(folder)
-                with _writable(folder, any_error=True):
+                with writable(folder, any_error=True):
                     folder.mkdir(parents=True, exist_ok=True)
                     run.store.steps.mkdir(exist_ok=True)
                     stack.enter_context(at_work(run.store.owner))
-                    stack.enter_context(_log_file(folder, study))
+                    stack.enter_context(log_file(folder, study))
                     for place in (folder, *(p for p in folder.iterdir() if p.is_dir())):
                         sweep(place)
                     about = {"study": study, "preset": preset, "seeds": list(seeds), "config": plain(config)}
@@ -400,7 +311,7 @@ class Run:
         label = step.folder.name
         if label in self._checked and step.folder.exists():
             return None
-        with _writable(self.folder):
+        with writable(self.folder):
             if step.folder.exists():
                 wrong = self.store.problem(label, facts["reads"])
                 if not wrong:
@@ -430,7 +341,7 @@ class Run:
         if self.is_main:
             runlist.update(self.folder, {step.folder.name: None})
             timed = self._timed(step, self._why(step, facts))
-        with _writable(self.folder), timed:
+        with writable(self.folder), timed:
             done = self._group.broadcast(lambda: self.store.finished(step.folder.name, facts["reads"]))
             if (self.is_main or together) and not done:
                 with using(self._group if together else SINGLE):
@@ -440,7 +351,7 @@ class Run:
 
     def _publish(self, step: Step, facts: dict[str, Any]) -> bool:
         try:
-            with _writable(self.folder):
+            with writable(self.folder):
                 return self.store.publish(step.folder.name, {**facts, **self._made_with})
         except Lost:
             log.warning("%s: another process took it over", progress.named(step.name, step.seed))
