@@ -252,7 +252,7 @@ def require(folder: Path, settings: CalibrationSettings) -> None:
 
 
 def identity(settings: CalibrationSettings) -> dict[str, Any]:
-    """What decides gold replies and planted lines, for the step's key."""
-    files = [resources.files("mini_cai").joinpath(name).read_bytes() for name in ("gold.jsonl", "attacks.py")]
+    """The gold replies' contents, for the step's key."""
+    files = [resources.files("mini_cai").joinpath("gold.jsonl").read_bytes()]
     own = [settings.gold_file.read_bytes()] if settings.gold_file is not None and settings.gold_file.is_file() else []
     return {"gold": hashlib.sha256(b"\0".join([*files, *own])).hexdigest()[:16]}

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from neuron_brittleness.config import ARMS, MATCHED, ORIGINAL, BrittlenessConfig
+from neuron_brittleness.arms import ARMS, MATCHED, ORIGINAL
+from neuron_brittleness.config import BrittlenessConfig
 from neuron_brittleness.measured import EQUAL_ARMS
 
 Act = Literal["none", "zero", "undo", "keep"]

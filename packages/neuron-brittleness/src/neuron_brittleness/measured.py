@@ -14,7 +14,7 @@ from typing import Any
 from alignment_core.evaluation.analysis import Evidence
 from alignment_core.io import read_json
 from alignment_core.stats.trajectories import reach
-from neuron_brittleness.config import ARMS
+from neuron_brittleness.arms import ARMS
 
 Measured = Sequence[Mapping[str, Any]]
 """The measurements of one arm in one seed, in the order of their steps."""

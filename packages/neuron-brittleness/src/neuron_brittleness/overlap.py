@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignment_core.stats.rules import normalised_overlap, random_p
-from neuron_brittleness.groups import DECILES, Group, Mask
+from neuron_brittleness.groups import Group, Mask
+from neuron_brittleness.matching import DECILES
 
 Floats = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alignment_core.config import GenerateSettings, ModelSettings
 from alignment_core.evaluation.answer import answer, losses, reference_losses, write_losses
-from alignment_core.evaluation.state import write_places
+from alignment_core.evaluation.files import write_places
 from alignment_core.models import load
 from alignment_core.models.load import Loaded
 from alignment_core.pipeline.process_group import process_group

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from alignment_core.evaluation.files import Place
 from alignment_core.evaluation.metrics import Metric
-from alignment_core.evaluation.results import Place
 from alignment_core.evaluation.state import State
 from alignment_core.stats import intervals
 from alignment_core.stats.intervals import Interval
