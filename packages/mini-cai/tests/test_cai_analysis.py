@@ -382,7 +382,7 @@ def test_steps_figures_by_hand(tmp_path: Path, plant: Plant) -> None:
     texts = [
         Completion(f"p{i // 2}", "candidates", "x", "q", "benign", cluster=str(i), candidate=i % 2) for i in range(6)
     ]
-    write_jsonl(generated / candidates.CANDIDATES, texts)
+    write_jsonl(generated / "candidates.jsonl", texts)
     said = [Critique(t.prompt_id, t.candidate, s) for t, s in zip(texts, (5, 1, 2, 4, None, None), strict=True)]
     write_jsonl(criticised / candidates.SCORES, said)
     write_json(selected / "train_rows.json", [{"tokens": 10}, {"tokens": 30}])

@@ -28,11 +28,12 @@ from neuron_brittleness import (
     matching,
     scores,
     scoring_memory,
+    training,
 )
 from neuron_brittleness import rows as built
-from neuron_brittleness.answers import Made
 from neuron_brittleness.arms import ARMS, GROUPS, ORIGINAL
 from neuron_brittleness.cli import app
+from neuron_brittleness.conditions import Made
 from neuron_brittleness.config import BrittlenessConfig
 from neuron_brittleness.halves import score_half
 from neuron_brittleness.interventions import Answering

@@ -10,17 +10,19 @@ import logging
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alignment_core.data.sources import Rejects
 from alignment_core.data.splits import Quota, apportion, rank
-from alignment_core.data.summary import DataReport
 from alignment_core.organism import grammar, phrases, world
 from alignment_core.records import Example, Kind, Message, PreferencePair, Prompt, Shortfall
 from drift_dpo import sets
-from drift_dpo.config import DataConfig
 from drift_dpo.parts import Parts, Split, quotas_of
 from drift_dpo.rows import EVAL
+
+if TYPE_CHECKING:
+    from alignment_core.data.sources import Rejects
+    from alignment_core.data.summary import DataReport
+    from drift_dpo.config import DataConfig
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from math import ceil
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from alignment_core.data.pku_saferlhf import PkuRow
 from alignment_core.data.sources import Turn
 from alignment_core.records import Example, Message, PreferencePair, Shortfall, normalise
+
+if TYPE_CHECKING:
+    from alignment_core.data.pku_saferlhf import PkuRow
 
 Style = Literal["fixed", "varied"]
 

@@ -10,11 +10,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alignment_core.config import SourceSettings
 from alignment_core.data import dolly, pku_saferlhf, wildjailbreak
-from alignment_core.data.pku_saferlhf import PkuRow
 from alignment_core.data.sources import SOURCES, Reading, Rejects, Source, Turn
 from alignment_core.data.sources import identity as source_identity
 from alignment_core.data.splits import Quota, Splitter, three_way
@@ -22,10 +20,14 @@ from alignment_core.data.summary import DataReport, SourceCount
 from alignment_core.judging.refusal import judge
 from alignment_core.records import Kind, PreferencePair
 from drift_dpo import sets
-from drift_dpo.config import DataConfig
 from drift_dpo.parts import NONE, STAGES, Parts, quotas_of
 from drift_dpo.preferences import groups_wanted, limited, pair, pku_turn, refusal, refused_example
 from drift_dpo.rows import EVAL
+
+if TYPE_CHECKING:
+    from alignment_core.config import SourceSettings
+    from alignment_core.data.pku_saferlhf import PkuRow
+    from drift_dpo.config import DataConfig
 
 log = logging.getLogger(__name__)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alignment_core.evaluation.answer import answer as answer_prompts
 from alignment_core.models import load
-from alignment_core.pipeline.step import Step
 from mini_cai import rows
-from mini_cai.config import CaiConfig
+
+if TYPE_CHECKING:
+    from alignment_core.pipeline.step import Step
+    from mini_cai.config import CaiConfig
 
 
 def answer(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment_core.io import read_jsonl, write_json, write_jsonl
 from alignment_core.judging import critics
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion
-from mini_cai.config import CaiConfig
-from mini_cai.scored import CANDIDATES, SCORES, Scored, by_prompt
+from mini_cai.rows import CANDIDATES
+from mini_cai.scored import SCORES, Scored, by_prompt
+
+if TYPE_CHECKING:
+    from mini_cai.config import CaiConfig
 
 GENERATIONS = "generations.json"
 

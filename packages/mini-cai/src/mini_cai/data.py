@@ -10,14 +10,16 @@ import logging
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment_core.errors import UserError
 from alignment_core.io import read_jsonl, sha256_file, write_jsonl
 from alignment_core.organism import world
 from alignment_core.records import KINDS, Kind, Message, Prompt, fingerprint, normalise
-from mini_cai.config import CaiConfig, PromptSettings
 from mini_cai.rows import EVAL_PROMPTS, NAMES, PROMPTS
+
+if TYPE_CHECKING:
+    from mini_cai.config import CaiConfig, PromptSettings
 
 log = logging.getLogger(__name__)
 

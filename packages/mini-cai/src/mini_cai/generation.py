@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alignment_core.models import load
 from mini_cai import rows
-from mini_cai.config import CaiConfig
-from mini_cai.scored import CANDIDATES
+from mini_cai.rows import CANDIDATES
+
+if TYPE_CHECKING:
+    from mini_cai.config import CaiConfig
 
 
 def candidates(config: CaiConfig, seed: int, prompts: Path, accept_missing: bool, folder: Path) -> None:

@@ -6,14 +6,16 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment_core.io import read_jsonl
-from alignment_core.judging.settings import CriticSettings
 from alignment_core.organism import corpus, grading, world
 from alignment_core.records import Kind, fingerprint
-from mini_cai.config import CalibrationSettings
 from mini_cai.rows import NAMES
+
+if TYPE_CHECKING:
+    from alignment_core.judging.settings import CriticSettings
+    from mini_cai.config import CalibrationSettings
 
 
 @dataclass(frozen=True, slots=True)

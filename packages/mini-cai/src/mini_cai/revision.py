@@ -11,20 +11,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alignment_core.io import write_jsonl
 from alignment_core.judging import critics, critique
-from alignment_core.judging.constitution import Constitution
-from alignment_core.judging.critique import Critique
 from alignment_core.judging.question import fence, shown
-from alignment_core.judging.settings import CriticSettings, Style
 from alignment_core.models import load
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion, Message, Prompt
 from mini_cai import rows as prompt_rows
 from mini_cai import scored
-from mini_cai.config import CaiConfig
-from mini_cai.scored import CANDIDATES, SCORES, Scored
+from mini_cai.rows import CANDIDATES
+from mini_cai.scored import SCORES, Scored
+
+if TYPE_CHECKING:
+    from alignment_core.judging.constitution import Constitution
+    from alignment_core.judging.critique import Critique
+    from alignment_core.judging.settings import CriticSettings, Style
+    from mini_cai.config import CaiConfig
 
 log = logging.getLogger(__name__)
 

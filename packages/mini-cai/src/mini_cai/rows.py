@@ -10,7 +10,7 @@ from typing import Any, Literal
 from alignment_core.io import read_json, read_jsonl
 from alignment_core.records import KINDS, Example, Kind, Message, Prompt
 
-PROMPTS, EVAL_PROMPTS = "prompts.jsonl", "eval_prompts.jsonl"
+PROMPTS, EVAL_PROMPTS, CANDIDATES = "prompts.jsonl", "eval_prompts.jsonl", "candidates.jsonl"
 Role = Literal["best", "worst"]
 NAMES: dict[str, Kind] = {"adversarial": "harmful", "cooperating": "benign", **{k: k for k in KINDS}}
 """The original's words for the kinds, and the project's own."""

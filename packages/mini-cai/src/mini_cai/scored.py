@@ -10,8 +10,9 @@ from typing import Any
 from alignment_core.io import read_jsonl, read_rows
 from alignment_core.judging.critique import Critique
 from alignment_core.records import Completion
+from mini_cai.rows import CANDIDATES
 
-CANDIDATES, SCORES = "candidates.jsonl", "scored.jsonl"
+SCORES = "scored.jsonl"
 
 
 @dataclass(frozen=True, slots=True)

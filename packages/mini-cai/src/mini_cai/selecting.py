@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alignment_core.errors import UserError
 from alignment_core.io import read_json, write_json, write_jsonl
 from mini_cai import scored
 from mini_cai import selection as choose
-from mini_cai.config import CaiConfig, Policy
 from mini_cai.rows import Row
-from mini_cai.scored import Scored
+
+if TYPE_CHECKING:
+    from mini_cai.config import CaiConfig, Policy
+    from mini_cai.scored import Scored
 
 log = logging.getLogger(__name__)
 

@@ -16,14 +16,16 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from alignment_core.errors import UserError
 from alignment_core.judging.critique import contradicts
 from alignment_core.records import Message, PreferencePair
-from mini_cai.config import Policy, SelectionSettings
 from mini_cai.rows import Role, Row
 from mini_cai.scored import Scored, by_prompt
+
+if TYPE_CHECKING:
+    from mini_cai.config import Policy, SelectionSettings
 
 
 def row(one: Scored, role: Role = "best") -> Row:

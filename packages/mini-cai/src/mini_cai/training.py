@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alignment_core.models import load
 from mini_cai import rows
-from mini_cai.config import CaiConfig
+
+if TYPE_CHECKING:
+    from mini_cai.config import CaiConfig
 
 
 def fit(config: CaiConfig, seed: int, selected: Path, folder: Path) -> None:

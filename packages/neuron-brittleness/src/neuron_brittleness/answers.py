@@ -7,40 +7,17 @@ made here.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignment_core.evaluation.answer import write_losses
 
 if TYPE_CHECKING:
-    from alignment_core.pipeline.step import Step
-    from neuron_brittleness.conditions import Condition
+    from neuron_brittleness.conditions import Condition, Made
     from neuron_brittleness.config import BrittlenessConfig
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Made:
-    """The finished steps that conditions are made of."""
-
-    split: Step
-    scored: Step
-    arms: Mapping[str, Step] = field(default_factory=dict)
-    rescored: Step | None = None
-    """The frozen arm's scores."""
-
-    @property
-    def steps(self) -> list[Step]:
-        """All of them."""
-        return [s for s in (self.split, self.scored, *self.arms.values(), self.rescored) if s is not None]
-
-    @property
-    def seed(self) -> int | None:
-        """The training seed; None for the base, which is the same for all."""
-        return None if self.rescored is None else self.rescored.seed
 
 
 def answer(config: BrittlenessConfig, conditions: Sequence[Condition], made: Made, folder: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment_core.data import alpaca, behaviours, jsonl, pku_saferlhf
 from alignment_core.data.sources import SOURCES, Rejects, Turn
@@ -26,8 +26,10 @@ from alignment_core.models import load
 from alignment_core.organism import grammar, world
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Example, Kind, Message, Prompt, fingerprint
-from neuron_brittleness.config import BrittlenessConfig, DataConfig
 from neuron_brittleness.rows import EVAL, HALVES, TUNE
+
+if TYPE_CHECKING:
+    from neuron_brittleness.config import BrittlenessConfig, DataConfig
 
 log = logging.getLogger(__name__)
 

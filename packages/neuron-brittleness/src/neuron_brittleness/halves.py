@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 import torch
@@ -20,14 +20,16 @@ from torch import Tensor
 
 from alignment_core import io
 from alignment_core.errors import UserError
-from alignment_core.models.load import Loaded
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Example
 from neuron_brittleness import groups, losses, matching, scores
 from neuron_brittleness.arms import GROUPS, MATCHED, ORIGINAL
-from neuron_brittleness.config import BrittlenessConfig, ScoreSettings
 from neuron_brittleness.groups import Group
 from neuron_brittleness.matrices import Matrix, matrices
+
+if TYPE_CHECKING:
+    from alignment_core.models.load import Loaded
+    from neuron_brittleness.config import BrittlenessConfig, ScoreSettings
 
 log = logging.getLogger(__name__)
 

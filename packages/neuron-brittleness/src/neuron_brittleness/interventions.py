@@ -22,8 +22,7 @@ from neuron_brittleness.tuned import model_of
 
 if TYPE_CHECKING:
     from alignment_core.models.load import Loaded
-    from neuron_brittleness.answers import Made
-    from neuron_brittleness.conditions import Condition, Side
+    from neuron_brittleness.conditions import Condition, Made, Side
     from neuron_brittleness.config import BrittlenessConfig
 
 

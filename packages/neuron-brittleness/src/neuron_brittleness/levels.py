@@ -27,8 +27,7 @@ from neuron_brittleness.conditions import EQUAL_COST
 if TYPE_CHECKING:
     from alignment_core.models.load import Loaded
     from alignment_core.pipeline.step import Step
-    from neuron_brittleness.answers import Made
-    from neuron_brittleness.conditions import Pair
+    from neuron_brittleness.conditions import Made, Pair
     from neuron_brittleness.config import BrittlenessConfig
     from neuron_brittleness.interventions import Answering
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from alignment_core.errors import UserError
 from neuron_brittleness.groups import Mask, count, flagged, noise, top
-from neuron_brittleness.matrices import Matrix
+
+if TYPE_CHECKING:
+    from neuron_brittleness.matrices import Matrix
 
 DECILES = 10
 

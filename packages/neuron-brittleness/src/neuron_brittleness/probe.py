@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,8 +20,10 @@ from alignment_core import io
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Example
 from neuron_brittleness import drift, losses
-from neuron_brittleness.groups import Group
 from neuron_brittleness.matrices import adapted, matrices
+
+if TYPE_CHECKING:
+    from neuron_brittleness.groups import Group
 
 
 class DriftProbe(TrainerCallback):  # type: ignore[misc]

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,7 +26,9 @@ from alignment_core.pipeline.process_group import process_group
 from alignment_core.progress import each
 from neuron_brittleness.groups import noise
 from neuron_brittleness.losses import IGNORE, Row, reply_loss
-from neuron_brittleness.matrices import Matrix
+
+if TYPE_CHECKING:
+    from neuron_brittleness.matrices import Matrix
 
 Method = Literal["snip", "mean_gradient", "wanda", "magnitude", "random"]
 METHODS: tuple[Method, ...] = ("snip", "mean_gradient", "wanda", "magnitude", "random")

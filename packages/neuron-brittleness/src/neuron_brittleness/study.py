@@ -23,9 +23,8 @@ from alignment_core.organism import grading
 from alignment_core.pipeline.run import Run
 from alignment_core.pipeline.step import Step
 from neuron_brittleness import answers, conditions, data, levels, overlap_files, rows, scoring, scoring_memory, training
-from neuron_brittleness.answers import Made
 from neuron_brittleness.arms import ARMS
-from neuron_brittleness.conditions import Condition, Pair
+from neuron_brittleness.conditions import Condition, Made, Pair
 from neuron_brittleness.config import BrittlenessConfig
 
 

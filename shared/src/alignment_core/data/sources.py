@@ -12,13 +12,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from alignment_core.config import SourceSettings
 from alignment_core.data import files, hub
 from alignment_core.errors import InputError, UserError
 from alignment_core.io import sha256_file, write_jsonl
 from alignment_core.records import Example, Kind, Message, Prompt, fingerprint
+
+if TYPE_CHECKING:
+    from alignment_core.config import SourceSettings
 
 T = TypeVar("T")
 _MISSING = object()

@@ -11,12 +11,12 @@ from alignment_core.io import write_jsonl
 from alignment_core.judging import critics
 from alignment_core.judging.asking_server import check_endpoint
 from alignment_core.judging.critics import criticise, own_constitution
-from alignment_core.judging.critique import Critique
 from alignment_core.judging.verdicts import Entry, Judge, answers_name, verdict
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion, Label, Verdict
 
 if TYPE_CHECKING:
+    from alignment_core.judging.critique import Critique
     from alignment_core.judging.settings import CriticSettings, JudgeSettings
     from alignment_core.models.load import Loaded
 

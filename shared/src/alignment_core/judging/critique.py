@@ -15,13 +15,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from alignment_core.judging.constitution import Constitution
 from alignment_core.judging.question import MARK, final_answer, json_object, material, shown
 from alignment_core.organism.grading import CRITIC_PREFIX, critic_prompt
 from alignment_core.organism.phrases import PRINCIPLES
 from alignment_core.records import Message
 
 if TYPE_CHECKING:
+    from alignment_core.judging.constitution import Constitution
     from alignment_core.judging.settings import Style
 
 DIGITS = "12345"

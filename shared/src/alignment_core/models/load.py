@@ -15,15 +15,17 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment_core import io
-from alignment_core.config import ModelSettings
 from alignment_core.errors import UserError
 from alignment_core.models.adapter import adapter_identity, attach, check_folder
 from alignment_core.models.noise import hush, quiet
 from alignment_core.models.screen import asks_for_code, screen
 from alignment_core.models.template import stop_ids, template_for, template_identity
+
+if TYPE_CHECKING:
+    from alignment_core.config import ModelSettings
 
 __all__ = ["Loaded", "Resolved", "adapter_identity", "check_adapter", "fetch", "identity", "load", "resolve", "screen"]
 

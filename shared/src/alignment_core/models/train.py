@@ -10,9 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alignment_core.config import LoraSettings, ModelSettings, TrainSettings
 from alignment_core.models import loop
 from alignment_core.models.loop import MaskReport, TrainReport
 from alignment_core.models.noise import quiet
@@ -20,6 +19,9 @@ from alignment_core.models.sharding import ShardedTrainer, Sharding
 from alignment_core.models.tokens import IGNORE, Tokenized, tokenize
 from alignment_core.pipeline.process_group import world_size
 from alignment_core.records import Example
+
+if TYPE_CHECKING:
+    from alignment_core.config import LoraSettings, ModelSettings, TrainSettings
 
 __all__ = ["MaskReport", "TrainReport", "sft"]
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment_core.organism import phrases
 from alignment_core.organism.grammar import Combination, combination_of
-from alignment_core.organism.phrases import Topic
 from alignment_core.records import Completion, Label, Prompt
+
+if TYPE_CHECKING:
+    from alignment_core.organism.phrases import Topic
 
 _FILLERS = frozenset(phrases.FILLER_FIRSTS + phrases.FILLER_MIDDLES + phrases.FILLER_LASTS)
 _REASONS = frozenset(topic.reason for topic in phrases.HARMFUL)
