@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment_core.data import dolly, pku_saferlhf, wildjailbreak
-from alignment_core.data.sources import SOURCES, Reading, Rejects, Source, Turn
+from alignment_core.data.catalogue import SOURCES, Source
+from alignment_core.data.sources import Reading, Rejects, Turn
 from alignment_core.data.sources import identity as source_identity
 from alignment_core.data.splits import Quota, Splitter, three_way
 from alignment_core.data.summary import DataReport, SourceCount

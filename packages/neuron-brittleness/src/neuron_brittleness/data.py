@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment_core.data import alpaca, behaviours, jsonl, pku_saferlhf
-from alignment_core.data.sources import SOURCES, Rejects, Turn
+from alignment_core.data.catalogue import SOURCES
+from alignment_core.data.sources import Rejects, Turn
 from alignment_core.data.sources import identity as source_identity
 from alignment_core.data.splits import rank
 from alignment_core.errors import UserError

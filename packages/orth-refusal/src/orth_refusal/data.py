@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alignment_core.data.sources import SOURCES
+from alignment_core.data.catalogue import SOURCES
 from alignment_core.data.sources import identity as source_identity
 from alignment_core.data.summary import DataReport
 from alignment_core.io import sha256_file

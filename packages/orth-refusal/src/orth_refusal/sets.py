@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment_core.config import SourceSettings
+from alignment_core.data.catalogue import Source
 from alignment_core.data.overlap import Texts, overlap
-from alignment_core.data.sources import Rejects, Source, read
+from alignment_core.data.sources import Rejects, read
 from alignment_core.data.splits import rank
 from alignment_core.data.summary import DataReport, check_overlaps
 from alignment_core.io import write_jsonl

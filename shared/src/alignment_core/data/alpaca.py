@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from alignment_core.data.sources import SOURCES, Reading, Rejects, Turn, read, text
+from alignment_core.data.catalogue import SOURCES
+from alignment_core.data.sources import Reading, Rejects, Turn, read, text
 
 if TYPE_CHECKING:
     from alignment_core.config import SourceSettings

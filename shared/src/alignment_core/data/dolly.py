@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from alignment_core.data import alpaca
-from alignment_core.data.sources import SOURCES, Reading, Rejects, Turn, read, text
+from alignment_core.data.catalogue import SOURCES
+from alignment_core.data.sources import Reading, Rejects, Turn, read, text
 
 if TYPE_CHECKING:
     from alignment_core.config import SourceSettings

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alignment_core.data.sources import SOURCES, Reading, Rejects, read, text
+from alignment_core.data.catalogue import SOURCES
+from alignment_core.data.sources import Reading, Rejects, read, text
 from alignment_core.records import Message, Role, fingerprint
 
 if TYPE_CHECKING:

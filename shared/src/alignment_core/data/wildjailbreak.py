@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from alignment_core.data.sources import SOURCES, Reading, Rejects, Turn, flag, read, text
+from alignment_core.data.catalogue import SOURCES
+from alignment_core.data.sources import Reading, Rejects, Turn, flag, read, text
 from alignment_core.errors import nearest
 from alignment_core.records import fingerprint
 
