@@ -206,19 +206,20 @@ def test_snip_sets_differ_only_where_rounding_decides(ran: Ran) -> None:
     if ran.case.name != "neuron-brittleness":
         pytest.skip("no SNIP in this study")
     from alignment_core.config import resolve
-    from neuron_brittleness import data, groups, scores, scoring, training
+    from neuron_brittleness import group_files, groups, losses, scores, tuned
+    from neuron_brittleness import rows as built
     from neuron_brittleness.config import BrittlenessConfig
     from neuron_brittleness.matrices import matrices
 
     config = resolve(BrittlenessConfig, "neuron_brittleness", "tiny", overrides=ran.case.words)
     (two,), (one,) = (list(steps(folder, "scores").values()) for folder in (ran.two, ran.one))
     (dealt,) = steps(ran.one, "data").values()
-    loaded = training.model_of(config, None)
+    loaded = tuned.model_of(config, None)
     apart = total = 0
-    for half in data.HALVES:
+    for half in built.HALVES:
         found: dict[str, dict[str, Any]] = {}
         for kind in ("safety", "utility"):
-            rows = scoring.rows(loaded.tokenizer, data.examples(dealt, f"{kind}_{half}"), config.score.max_length)
+            rows = losses.rows(loaded.tokenizer, built.examples(dealt, f"{kind}_{half}"), config.score.max_length)
             for matrix, got in scores.score(loaded.model, matrices(loaded.model), rows, ("snip",)):
                 found.setdefault(matrix.name, {})[kind] = got["snip"].flatten().clone()
         cuts = {
@@ -227,7 +228,7 @@ def test_snip_sets_differ_only_where_rounding_decides(ran: Ran) -> None:
             "set_diff": (("safety", config.score.q), ("utility", config.score.p)),
         }
         for name, edges in cuts.items():
-            a, b = scoring.read_group(two, half, name), scoring.read_group(one, half, name)
+            a, b = group_files.read_group(two, half, name), group_files.read_group(one, half, name)
             for matrix, by_kind in found.items():
                 ours, theirs = (group.mask(matrix).reshape(-1) for group in (a, b))
                 total += int(theirs.sum())

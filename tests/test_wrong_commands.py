@@ -18,8 +18,9 @@ import pytest
 from typer.testing import CliRunner
 
 from alignment_core.evaluation import results
+from alignment_core.evaluation.files import COMPLETIONS, VERDICTS
 from alignment_core.evaluation.results import Results
-from alignment_core.evaluation.state import COMPLETIONS, VERDICTS, StateFiles, write_index
+from alignment_core.evaluation.state import StateFiles, write_index
 from alignment_core.io import write_jsonl
 from alignment_core.judging.verdicts import verdict
 from alignment_core.pipeline.run import Run

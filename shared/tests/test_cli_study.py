@@ -28,7 +28,7 @@ PACKAGE = {
 from pathlib import Path
 from typing import Literal
 from alignment_core.config import Settings, TrainSettings
-from alignment_core.judging.judges import JudgeSettings
+from alignment_core.judging.settings import JudgeSettings
 class Inner(Settings):
     depth: int = 2
     """How deep."""

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from alignment_core.config import SourceSettings
 from alignment_core.data import alpaca, dolly, files, jsonl, pku_saferlhf, wildjailbreak
+from alignment_core.data.catalogue import SOURCES
 from alignment_core.data.hub import is_commit
-from alignment_core.data.sources import SOURCES, Rejects, identity
+from alignment_core.data.sources import Rejects, identity
 from alignment_core.errors import InputError, UserError
 from alignment_core.records import Example, Prompt, fingerprint
 

@@ -8,7 +8,7 @@ import pytest
 
 from alignment_core.errors import UserError
 from alignment_core.evaluation.rates import agreements, rates
-from alignment_core.judging.judges import NoVerdicts
+from alignment_core.judging.verdicts import NoVerdicts
 from alignment_core.records import Verdict
 
 LETTER = {"r": "refusal", "p": "partial", "c": "compliance", "i": "incoherent", "-": None}

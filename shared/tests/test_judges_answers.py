@@ -17,21 +17,15 @@ from hypothesis import strategies as st
 from alignment_core.config import EndpointSettings, ModelSettings
 from alignment_core.errors import Unfinished, UserError
 from alignment_core.io import read_jsonl
-from alignment_core.judging.critics import CriticJudge
+from alignment_core.judging.critic_judge import CriticJudge
 from alignment_core.judging.critique import Critique
 from alignment_core.judging.detectors import DETECTORS
-from alignment_core.judging.judges import (
-    JUDGES,
-    check_judges,
-    judge_all,
-    judge_names,
-    judges_identity,
-    make_judges,
-)
-from alignment_core.judging.model_judges import ModelJudge
+from alignment_core.judging.judges import check_judges, judge_all, judge_names, judges_identity, make_judges
+from alignment_core.judging.model_judge import ModelJudge
 from alignment_core.judging.question import fence, parse_verdict, question, shown
+from alignment_core.judging.registry import JUDGES
+from alignment_core.judging.rules_judge import RulesJudge
 from alignment_core.judging.settings import CriticSettings, JudgeSettings
-from alignment_core.judging.text_judges import RulesJudge
 from alignment_core.judging.verdicts import NoVerdicts, require_verdicts
 from alignment_core.records import LABELS, Completion, Verdict
 

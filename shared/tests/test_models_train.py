@@ -13,7 +13,7 @@ import pytest
 from alignment_core import io
 from alignment_core.config import LoraSettings, ModelSettings, TrainSettings
 from alignment_core.errors import UserError
-from alignment_core.models import checkpoints, load, loop, miniature, train
+from alignment_core.models import checkpoints, load, loop, miniature, tokens, train
 from alignment_core.records import Example, Message
 
 LORA = LoraSettings(r=2, alpha=4, dropout=0.1, targets="all-linear")
@@ -230,7 +230,7 @@ def test_labels_that_are_not_the_replies_are_an_error(model, tmp_path, monkeypat
     trainer = train._trainer
 
     def all_tokens(loaded, rows, *rest):
-        return trainer(loaded, train.Tokenized(rows.input_ids, [list(ids) for ids in rows.input_ids]), *rest)
+        return trainer(loaded, tokens.Tokenized(rows.input_ids, [list(ids) for ids in rows.input_ids]), *rest)
 
     monkeypatch.setattr(train, "_trainer", all_tokens)
     with pytest.raises(RuntimeError, match="labels are not the replies"):
@@ -257,8 +257,8 @@ def test_long_examples_are_cut_counted_and_dropped(model, tmp_path, caplog):
         Example((Message("user", "p" * 500), Message("assistant", "x")), "helpful", "t"),
     ]
     tokenizer = load.load(model).tokenizer
-    rows = train.tokenize(data, tokenizer, 128)
-    assert (len(rows.input_ids), rows.cut, rows.dropped) == (7, 1, {train.NO_REPLY: 1})
+    rows = tokens.tokenize(data, tokenizer, 128)
+    assert (len(rows.input_ids), rows.cut, rows.dropped) == (7, 1, {tokens.NO_REPLY: 1})
     assert max(map(len, rows.input_ids)) == 128
     with caplog.at_level(logging.WARNING, "alignment_core"):
         loop.check_rows(7, rows.dropped, "training examples")

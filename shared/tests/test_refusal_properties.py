@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from alignment_core.judging.reading import RAW_WINDOW
 from alignment_core.judging.refusal import RULES, judge
-from alignment_core.organism import world
+from alignment_core.organism import grading, world
 
 SENTENCES = [
     "I can't help with that.",
@@ -139,7 +139,7 @@ def test_the_organism_is_judged_as_its_own_grammar_does() -> None:
         for prompt in world.prompts("test", kind):
             for how in ("comply", "refuse"):
                 reply = world.respond(prompt, how, rng)
-                agreed += judge(reply).label == world.label(prompt, reply)
+                agreed += judge(reply).label == grading.label(prompt, reply)
                 total += 1
     assert total >= 1000
     assert agreed / total >= 0.99

@@ -20,9 +20,10 @@ from alignment_core.config import SourceSettings
 from alignment_core.data import dolly, pku_saferlhf, wildjailbreak
 from alignment_core.data.sources import Rejects
 from alignment_core.data.summary import check_overlaps
-from drift_dpo import data
+from drift_dpo import public, rows
 from drift_dpo.config import DataConfig
-from drift_dpo.parts import EVAL
+from drift_dpo.rows import EVAL
+from drift_dpo.sets import TRAINING
 
 WORDS = [f"w{i}" for i in range(30_000)]
 
@@ -77,13 +78,13 @@ def main(records: int) -> None:
         print(f"read alone           {time.perf_counter() - start:6.2f} s")
 
         start = time.perf_counter()
-        report = data.build(config, folder / "built")
+        report = public.build(config, folder / "built")
         whole = time.perf_counter() - start
-        prompts = {part: [e.prompt for e in data.examples(folder / "built", part)] for part in data.TRAINING[:2]}
-        prompts["dpo_train"] = [p.prompt for p in data.pairs(folder / "built")]
-        prompts[EVAL] = [p.text for p in data.prompts(folder / "built")]
+        prompts = {part: [e.prompt for e in rows.examples(folder / "built", part)] for part in TRAINING[:2]}
+        prompts["dpo_train"] = [p.prompt for p in rows.pairs(folder / "built")]
+        prompts[EVAL] = [p.text for p in rows.prompts(folder / "built")]
         start = time.perf_counter()
-        check_overlaps(prompts, [(EVAL, part) for part in data.TRAINING])
+        check_overlaps(prompts, [(EVAL, part) for part in TRAINING])
         print(f"held-out set checked {time.perf_counter() - start:6.2f} s")
         print(f"whole build          {whole:6.2f} s for {sum(report.files.values())} records written")
 

@@ -30,7 +30,7 @@ from alignment_core.judging.asking import written_answers
 from alignment_core.judging.settings import CriticSettings
 from alignment_core.models.generate import generate
 from alignment_core.models.load import Loaded, load
-from alignment_core.organism import weights, world
+from alignment_core.organism import corpus, weights, world
 from alignment_core.records import Completion
 from mini_cai import calibration
 from mini_cai.config import SHIPPED
@@ -68,7 +68,7 @@ def seconds(work: Callable[[], Any]) -> float:
 
 def candidates(count: int) -> list[Completion]:
     """Graded replies of the organism's world."""
-    items = world.critic_items("calibration", count, 1)
+    items = corpus.critic_items("calibration", count, 1)
     return [Completion(f"g{i}", "s", g.reply, g.prompt.text, g.prompt.kind) for i, g in enumerate(items)]
 
 

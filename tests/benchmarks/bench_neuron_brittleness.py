@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from neuron_brittleness import drift, groups, scores
+from neuron_brittleness import drift, groups, losses, scores
 from neuron_brittleness.drift import Factors
 from neuron_brittleness.groups import Group
 from neuron_brittleness.matrices import Matrix, dequantised_rows, matrices
@@ -48,7 +48,7 @@ def in_turns(theirs: Callable[[], Any], ours: Callable[[], Any], repeats: int, m
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
 
 
-def layer_by_layer(model: Any, found: list[Matrix], examples: list[scores.Row]) -> dict[str, torch.Tensor]:
+def layer_by_layer(model: Any, found: list[Matrix], examples: list[losses.Row]) -> dict[str, torch.Tensor]:
     """The peers' scoring: for each layer every example forward and backward, all gradients made."""
     out = {}
     for parameter in model.parameters():
@@ -58,7 +58,7 @@ def layer_by_layer(model: Any, found: list[Matrix], examples: list[scores.Row]) 
         saved = {m.name: torch.zeros_like(m.module.weight) for m in mine}
         for ids, labels in examples:
             model.zero_grad(set_to_none=True)
-            torch.autograd.backward(scores.reply_loss(model, torch.tensor([ids]), torch.tensor([labels])))
+            torch.autograd.backward(losses.reply_loss(model, torch.tensor([ids]), torch.tensor([labels])))
             for m in mine:
                 saved[m.name] += m.module.weight.grad.abs()
         out |= {m.name: m.oriented(m.module.weight.detach().abs() * saved[m.name]) for m in mine}

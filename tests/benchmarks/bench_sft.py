@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from alignment_core.config import LoraSettings, ModelSettings, TrainSettings
-from alignment_core.models import loop, miniature, train
+from alignment_core.models import loop, miniature, tokens, train
 from alignment_core.models.noise import quiet
 from alignment_core.records import Example, Message
 
@@ -47,9 +47,9 @@ def trainer(model: ModelSettings, data: list[Example], folder: Path, packing: bo
     """The trainer of `sft`; the padded arm's collator rounds every batch up to max_length."""
     settings = TrainSettings(batch_size=BATCH, accumulate=1, max_length=MAX_LENGTH, packing=packing)
     loaded = loop.policy(model, LoraSettings(r=8, alpha=16, dropout=0.0, targets="all-linear"), None, SEED)
-    rows = train.tokenize(data, loaded.tokenizer, MAX_LENGTH)
+    rows = tokens.tokenize(data, loaded.tokenizer, MAX_LENGTH)
     with quiet():
-        built = train._trainer(loaded, rows, train.Tokenized(), settings, SEED, folder, ())
+        built = train._trainer(loaded, rows, tokens.Tokenized(), settings, SEED, folder, ())
     if not packing:
         built.data_collator.pad_to_multiple_of = MAX_LENGTH
     return built

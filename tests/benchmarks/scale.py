@@ -30,7 +30,7 @@ from scale_work import (
 )
 
 from alignment_core.config import LoraSettings, ModelSettings
-from alignment_core.data.sources import SOURCES
+from alignment_core.data.catalogue import SOURCES
 from alignment_core.models import scale
 from alignment_core.models.catalogue import CATALOGUE, adapter_parameters, download_bytes
 

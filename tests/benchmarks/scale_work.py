@@ -22,7 +22,7 @@ from drift_dpo.config import DriftConfig
 from mini_cai import data as cai_data
 from mini_cai.config import CaiConfig
 from neuron_brittleness import data as neuron_data
-from neuron_brittleness import scoring as neuron_scoring
+from neuron_brittleness import scoring_memory as neuron_scoring
 from neuron_brittleness.config import BrittlenessConfig
 from orth_refusal import data as orth_data
 from orth_refusal.arms import chosen

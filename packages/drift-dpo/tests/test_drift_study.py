@@ -203,15 +203,15 @@ def test_tuned_states_have_a_seed_and_the_baseline_has_none(run_folder: Path) ->
 
 
 def test_a_reply_about_what_was_asked_is_on_topic(run_folder: Path) -> None:
-    from alignment_core.organism import world
+    from alignment_core.organism import grading
     from alignment_core.records import Completion
-    from drift_dpo import data
+    from drift_dpo import rows
 
     (asked,) = run_folder.parent.glob("steps/data-*/eval_prompts.jsonl")
-    benign = [p for p in data.prompts(asked.parent) if p.kind == "benign"]
+    benign = [p for p in rows.prompts(asked.parent) if p.kind == "benign"]
     others = [*benign[1:], benign[0]]
     right = [Completion(p.id, "s", p.reference, p.text, "benign") for p in benign]
     wrong = [Completion(p.id, "s", other.reference, p.text, "benign") for p, other in zip(benign, others, strict=True)]
-    assert all(row["topic"] for row in data.topics(right))
-    assert sum(bool(row["topic"]) for row in data.topics(wrong)) < len(wrong) / 2
-    assert world.topic(benign[0].text, benign[0].reference)
+    assert all(row["topic"] for row in grading.topics(right))
+    assert sum(bool(row["topic"]) for row in grading.topics(wrong)) < len(wrong) / 2
+    assert grading.topic(benign[0].text, benign[0].reference)

@@ -15,8 +15,9 @@ import pytest
 from alignment_core.config import ModelSettings
 from alignment_core.evaluation import hypotheses
 from alignment_core.evaluation.analysis import Evidence, SeedOutput, decided
+from alignment_core.evaluation.files import COMPLETIONS, SCORES, VERDICTS
 from alignment_core.evaluation.results import Comparison, Measurement, Results
-from alignment_core.evaluation.state import COMPLETIONS, SCORES, VERDICTS, StateFiles
+from alignment_core.evaluation.state import StateFiles
 from alignment_core.io import write_json, write_jsonl
 from alignment_core.judging.critique import Critique
 from alignment_core.judging.settings import CriticSettings, JudgeSettings
@@ -24,7 +25,8 @@ from alignment_core.organism import world
 from alignment_core.pipeline.step import Step
 from alignment_core.records import Completion, Kind, Verdict
 from alignment_core.testing import planted
-from mini_cai import calibration, grading, original, report, training
+from mini_cai import calibration, grading, original, report, rubric
+from mini_cai import scored as candidates
 from mini_cai.config import CaiConfig, CompareSettings
 from mini_cai.metrics import ANALYSIS, COMPARED, METRICS
 
@@ -380,9 +382,9 @@ def test_steps_figures_by_hand(tmp_path: Path, plant: Plant) -> None:
     texts = [
         Completion(f"p{i // 2}", "candidates", "x", "q", "benign", cluster=str(i), candidate=i % 2) for i in range(6)
     ]
-    write_jsonl(generated / training.CANDIDATES, texts)
+    write_jsonl(generated / "candidates.jsonl", texts)
     said = [Critique(t.prompt_id, t.candidate, s) for t, s in zip(texts, (5, 1, 2, 4, None, None), strict=True)]
-    write_jsonl(criticised / training.SCORES, said)
+    write_jsonl(criticised / candidates.SCORES, said)
     write_json(selected / "train_rows.json", [{"tokens": 10}, {"tokens": 30}])
     rows = [{"round": r, "score": s} for r, s in ((0, 2), (0, 4), (1, 5), (1, 3), (2, 5), (2, None))]
     write_jsonl(revised / "revisions.jsonl", rows)
@@ -512,5 +514,5 @@ def test_the_rubric_scores_replies_of_its_world_and_no_others() -> None:
 
     texts = [world.respond(asked, how, random.Random(1)) for how in ("refuse", "off_topic")]
     replies = [*map(reply, texts), reply("", failure="HTTP 400")]
-    assert [row["rubric"] for row in grading.rubrics(replies)] == [2, 1, None]
-    assert grading.rubrics([reply("Hello.", source="file"), *replies]) == [{}] * 4
+    assert [row["rubric"] for row in rubric.rubrics(replies)] == [2, 1, None]
+    assert rubric.rubrics([reply("Hello.", source="file"), *replies]) == [{}] * 4

@@ -110,11 +110,11 @@ def test_shipped_gold_replies_hold_every_score_and_a_pair_for_each_prompt() -> N
 
 
 def test_the_organisms_gold_replies_are_the_rubrics_and_not_of_the_test_split() -> None:
-    from alignment_core.organism import world
+    from alignment_core.organism import grading, world
 
     found = gold_replies.replies(CalibrationSettings(items=100), ORGANISM)
     assert len(found) == 100
-    assert all(world.rubric(g.prompt, g.reply) == g.score for g in found)
+    assert all(grading.rubric(g.prompt, g.reply) == g.score for g in found)
     held_out = {p.cluster for kind in ("harmful", "benign", "borderline") for p in world.prompts("test", kind)}  # type: ignore[arg-type]
     assert not {g.cluster for g in found} & held_out
 

@@ -14,8 +14,8 @@ from alignment_core.errors import InputError, Unfinished, UserError
 from alignment_core.judging import constitution, critics, critique
 from alignment_core.judging.constitution import Constitution
 from alignment_core.judging.critique import Critique, contradicts, parse, question
-from alignment_core.judging.judges import NoVerdicts
 from alignment_core.judging.settings import CriticEndpoint, CriticSettings
+from alignment_core.judging.verdicts import NoVerdicts
 from alignment_core.models import calls, outcome
 from alignment_core.models.load import Loaded, load
 from alignment_core.records import Completion
@@ -261,9 +261,9 @@ def test_an_endpoint_has_no_digits() -> None:
 
 
 def test_digits_of_the_organism_are_its_score_and_go_on_from_a_journal(organism: Loaded, tmp_path: Path) -> None:
-    from alignment_core.organism import world
+    from alignment_core.organism import corpus
 
-    items = world.critic_items("calibration", 40, 3)
+    items = corpus.critic_items("calibration", 40, 3)
     rows = [Completion(f"g{i}", "s", g.reply, g.prompt.text, g.prompt.kind) for i, g in enumerate(items)]
     asked = CriticSettings(style="organism", scoring="both", batch_size=16, max_new_tokens=40)
     found = critics.criticise(rows, asked, RULES, tmp_path, loaded=organism)

@@ -9,7 +9,7 @@ import pytest
 
 from alignment_core.errors import InputError, UserError
 from alignment_core.records import KINDS, normalise
-from mini_cai import data
+from mini_cai import data, rows, rubric
 from mini_cai.config import PromptSettings
 
 
@@ -19,7 +19,7 @@ def write(path: Path, *rows: object) -> Path:
 
 
 def test_the_shipped_sets_have_three_kinds_and_share_nothing() -> None:
-    train, held_out = data.shipped(data.PROMPTS), data.shipped(data.EVAL_PROMPTS)
+    train, held_out = data.shipped(rows.PROMPTS), data.shipped(rows.EVAL_PROMPTS)
     assert [sum(p.kind == k for p in train) for k in KINDS] == [12, 12, 12]
     assert [sum(p.kind == k for p in held_out) for k in KINDS] == [8, 8, 8]
     assert not {normalise(p.text) for p in train} & {normalise(p.text) for p in held_out}
@@ -32,8 +32,8 @@ def test_the_organisms_training_prompts_are_of_the_train_split_and_evaluation_on
     assert not {p.cluster for p in train} & {p.cluster for p in held_out}
     calibration = data.evaluation(settings.model_copy(update={"eval_split": "calibration"}))
     assert not {p.cluster for p in calibration} & {p.cluster for p in held_out}
-    assert data.in_world(held_out)
-    assert not data.in_world(data.shipped(data.PROMPTS))
+    assert rubric.in_world(held_out)
+    assert not rubric.in_world(data.shipped(rows.PROMPTS))
 
 
 def test_a_file_of_the_originals_shape_is_read(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_evaluation_never_falls_back_to_training_prompts(tmp_path: Path) -> None
     with pytest.raises(UserError, match="1 of 1 evaluation prompts are training prompts too, the first '9'"):
         data.build(PromptSettings(file=mine, eval_file=same), tmp_path)
     data.build(PromptSettings(source="default", file=mine), tmp_path)
-    assert len(data.load(tmp_path, data.EVAL_PROMPTS)) == 24
+    assert len(rows.load(tmp_path, rows.EVAL_PROMPTS)) == 24
 
 
 def test_another_content_of_a_file_is_another_key(tmp_path: Path) -> None:

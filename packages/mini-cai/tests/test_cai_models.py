@@ -13,7 +13,7 @@ from alignment_core.models.generate import generate
 from alignment_core.models.load import Loaded, load
 from alignment_core.models.lora import add_adapter
 from alignment_core.records import Message, Prompt
-from mini_cai import chat, data
+from mini_cai import chat, data, rows
 from mini_cai.cli import app
 from mini_cai.config import CaiConfig
 
@@ -44,8 +44,8 @@ def test_candidates_depend_on_neither_their_batch_nor_the_other_prompts(organism
 
     def texts(asked: list[Prompt], batch: int, name: str) -> dict[tuple[str, int], str]:
         how = GenerateSettings(temperature=1.0, top_p=0.95, candidates=3, max_new_tokens=24, batch_size=batch)
-        rows = generate(asked, how, organism, subject="candidates", seed=5, file=tmp_path / name)
-        return {(r.prompt_id, r.candidate): r.text for r in rows}
+        made = generate(asked, how, organism, subject="candidates", seed=5, file=tmp_path / name)
+        return {(r.prompt_id, r.candidate): r.text for r in made}
 
     whole = texts(prompts, 9, "a.jsonl")
     assert texts(prompts, 2, "b.jsonl") == whole
@@ -61,11 +61,11 @@ def test_a_base_model_gets_headings_and_its_candidates_are_new_tokens_only(
     # Upstream: the output was never cut from the prompt, so every candidate began with it.
     loaded = load(ModelSettings(name=str(tiny_model(family)), template="plain", device="cpu", dtype="float32"))
     how = GenerateSettings(max_new_tokens=8, batch_size=4)
-    rows = generate(
-        data.shipped(data.PROMPTS)[:4], how, loaded, subject="candidates", seed=1, file=tmp_path / "c.jsonl"
+    made = generate(
+        data.shipped(rows.PROMPTS)[:4], how, loaded, subject="candidates", seed=1, file=tmp_path / "c.jsonl"
     )
-    assert all(row.prompt not in row.text and "### Instruction" not in row.text for row in rows)
-    assert all(row.tokens <= 8 for row in rows)
+    assert all(row.prompt not in row.text and "### Instruction" not in row.text for row in made)
+    assert all(row.tokens <= 8 for row in made)
 
 
 def test_an_adapter_refuses_another_base(organism: Loaded, tiny_model: Any, tmp_path: Path) -> None:

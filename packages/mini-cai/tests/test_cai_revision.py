@@ -14,9 +14,9 @@ from alignment_core.judging import critics
 from alignment_core.judging.critique import Critique
 from alignment_core.judging.settings import CriticSettings
 from alignment_core.records import Completion, Message, Prompt
-from mini_cai import revision, training
+from mini_cai import revision, scored
 from mini_cai.config import CaiConfig, ReviseSettings
-from mini_cai.selection import Scored
+from mini_cai.scored import Scored
 
 PROMPTS = [Prompt(name, (Message("user", f"{name}?"),), "benign") for name in "abc"]
 CONFIG = CaiConfig(critic=CriticSettings(scoring="both"), revise=ReviseSettings(rounds=2)).ready()
@@ -59,4 +59,4 @@ def test_each_revision_follows_the_last_ones_reason_and_has_its_own_score(tmp_pa
     assert [(r["round"], r["id"], r["reply"], r["score"]) for r in rows] == [
         (0, "a", "a", 1), (0, "b", "b", 1), (1, "a", "a+", 2), (1, "b", "b+", None), (2, "a", "a++", 3)
     ]  # fmt: skip
-    assert training.revisions(tmp_path) == rows
+    assert scored.revisions(tmp_path) == rows

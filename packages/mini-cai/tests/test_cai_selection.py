@@ -14,7 +14,9 @@ from alignment_core.judging.critique import Critique
 from alignment_core.records import Completion
 from mini_cai import selection
 from mini_cai.config import SelectionSettings
-from mini_cai.selection import Scored, examples, kept, matched_random, select, sft_rows, split
+from mini_cai.rows import examples
+from mini_cai.scored import Scored
+from mini_cai.selection import kept, matched_random, select, sft_rows, split
 
 SETTINGS = SelectionSettings()
 

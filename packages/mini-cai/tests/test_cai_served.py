@@ -23,7 +23,7 @@ from alignment_core.evaluation import results
 from alignment_core.judging import critics
 from alignment_core.judging.settings import CriticEndpoint, CriticSettings
 from alignment_core.models import endpoint
-from alignment_core.organism import weights, world
+from alignment_core.organism import corpus, weights
 from alignment_core.records import Completion
 from mini_cai.cli import app
 
@@ -147,7 +147,7 @@ def test_a_server_that_dies_leaves_missing_scores_and_the_rest_is_asked_again(tm
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    items = world.critic_items("calibration", 60, 5)
+    items = corpus.critic_items("calibration", 60, 5)
     rows = [Completion(f"g{i}", "s", g.reply, g.prompt.text, g.prompt.kind) for i, g in enumerate(items)]
     where = CriticEndpoint(
         base_url=f"http://127.0.0.1:{port}/v1", model=str(weights.path()), deadline=30, concurrency=2, max_tokens=40,

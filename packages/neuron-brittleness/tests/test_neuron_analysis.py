@@ -17,7 +17,8 @@ from alignment_core.io import write_json
 from alignment_core.pipeline.step import Step
 from alignment_core.testing import planted
 from neuron_brittleness import overlap_files
-from neuron_brittleness.config import MATCHED, BrittlenessConfig
+from neuron_brittleness.arms import MATCHED
+from neuron_brittleness.config import BrittlenessConfig
 from neuron_brittleness.groups import Group, flagged
 from neuron_brittleness.metrics import ANALYSIS
 

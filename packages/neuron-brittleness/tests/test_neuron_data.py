@@ -17,11 +17,12 @@ from alignment_core.data.sources import Turn
 from alignment_core.errors import UserError
 from alignment_core.judging.refusal import judge
 from neuron_brittleness import data, scores
+from neuron_brittleness import rows as built
 from neuron_brittleness.config import BrittlenessConfig
 from neuron_brittleness.matrices import matrices
 from neuron_brittleness.toys import model_of, rows
 
-PARTS = ("safety_a", "safety_b", "utility_a", "utility_b", data.TUNE)
+PARTS = ("safety_a", "safety_b", "utility_a", "utility_b", built.TUNE)
 
 
 def _config(*overrides: str) -> BrittlenessConfig:
@@ -32,16 +33,16 @@ def _config(*overrides: str) -> BrittlenessConfig:
 
 def test_organism_parts_share_no_prompt_and_no_combination_and_safety_is_refused(tmp_path: Path) -> None:
     data.build(_config(), tmp_path)
-    clusters = {part: {e.cluster for e in data.examples(tmp_path, part)} for part in PARTS}
-    clusters["eval"] = {p.cluster for p in data.prompts(tmp_path)}
+    clusters = {part: {e.cluster for e in built.examples(tmp_path, part)} for part in PARTS}
+    clusters["eval"] = {p.cluster for p in built.prompts(tmp_path)}
     names = list(clusters)
     for i, a in enumerate(names):
         for b in names[i + 1 :]:
             assert not clusters[a] & clusters[b], (a, b)
-    for half in data.HALVES:
-        assert len(data.examples(tmp_path, f"safety_{half}")) == 6
-        assert all(judge(e.reply, e.prompt).label == "refusal" for e in data.examples(tmp_path, f"safety_{half}"))
-    tuned = data.examples(tmp_path, data.TUNE)
+    for half in built.HALVES:
+        assert len(built.examples(tmp_path, f"safety_{half}")) == 6
+        assert all(judge(e.reply, e.prompt).label == "refusal" for e in built.examples(tmp_path, f"safety_{half}"))
+    tuned = built.examples(tmp_path, built.TUNE)
     assert len(tuned) == 40
     assert sum("wildjailbreak" in e.source for e in tuned) >= 4
     assert json.loads((tmp_path / "data_report.json").read_text())["safety_a"] == {"wanted": 6, "got": 6}
@@ -58,7 +59,7 @@ def test_a_file_of_safety_examples_replaces_own_refusals(tmp_path: Path) -> None
     ]
     file.write_text("\n".join(map(json.dumps, made)))
     data.build(_config(f"data.safety_file='{file}'"), tmp_path)
-    assert [len(data.examples(tmp_path, f"safety_{h}")) for h in data.HALVES] == [4, 4]
+    assert [len(built.examples(tmp_path, f"safety_{h}")) for h in built.HALVES] == [4, 4]
     assert not (tmp_path / "own_replies.jsonl").exists()
 
 
@@ -82,10 +83,10 @@ def test_public_data_from_files(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "_own_refusals", lambda config, parts, *_: _refused(parts.candidates))
         data.build(config, tmp_path)
-    prompts = data.prompts(tmp_path)
+    prompts = built.prompts(tmp_path)
     assert {p.kind for p in prompts} == {"harmful", "benign"}
     seen = {p.text for p in prompts}
-    assert not seen & {e.prompt for part in PARTS for e in data.examples(tmp_path, part)}
+    assert not seen & {e.prompt for part in PARTS for e in built.examples(tmp_path, part)}
     with pytest.raises(UserError, match=r"data\.behaviours\.path"):
         data.identity(_config("data.sources=public", "data.harmful=behaviours"))
 

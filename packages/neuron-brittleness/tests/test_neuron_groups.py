@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignment_core.errors import UserError
-from neuron_brittleness import groups
+from neuron_brittleness import groups, matching
 from neuron_brittleness.groups import Group
 
 
@@ -141,19 +141,19 @@ def test_parts_are_nested_and_of_the_right_size() -> None:
 def test_matched_random_has_the_cells_of_its_group_and_is_disjoint() -> None:
     torch.manual_seed(0)
     weight, wanda = torch.randn(60, 80), torch.rand(60, 80)
-    cells = groups.strata(weight, wanda)
-    for part, values in ((cells // groups.DECILES, weight.abs()), (cells % groups.DECILES, wanda)):
+    cells = matching.strata(weight, wanda)
+    for part, values in ((cells // matching.DECILES, weight.abs()), (cells % matching.DECILES, wanda)):
         ranks = values.reshape(-1).argsort().argsort().numpy()
         assert np.array_equal(part, ranks * 10 // len(ranks)), "deciles of |W| and of Wanda's scores"
     mask = groups.top(weight.abs() / 4 + torch.rand(60, 80), 240)
-    match, exact = groups.matched(mask, cells, "m", 7)
+    match, exact = matching.matched(mask, cells, "m", 7)
     assert exact == 1.0
     assert match.sum() == 240
     assert not (match & mask).any()
     assert np.array_equal(
         np.bincount(cells[match.reshape(-1)], minlength=100), np.bincount(cells[mask.reshape(-1)], minlength=100)
     )
-    other, _ = groups.matched(mask, cells, "m", 8)
+    other, _ = matching.matched(mask, cells, "m", 8)
     assert not np.array_equal(match, other)
 
 
@@ -161,15 +161,15 @@ def test_a_full_cell_is_filled_from_the_nearest_and_said_so() -> None:
     cells = np.array([99] * 4 + [98] * 4 + [0] * 92, dtype=np.int16)
     mask = np.zeros((10, 10), bool)
     mask.reshape(-1)[:4] = True
-    match, exact = groups.matched(mask, cells, "m", 0)
+    match, exact = matching.matched(mask, cells, "m", 0)
     assert exact == 0.0
     assert set(np.flatnonzero(match)) == {4, 5, 6, 7}
     with pytest.raises(UserError, match="no disjoint match"):
-        groups.matched(np.ones((10, 10), bool), cells, "m", 0)
+        matching.matched(np.ones((10, 10), bool), cells, "m", 0)
 
 
 def test_no_weights_have_no_match_and_that_is_no_error() -> None:
-    match, exact = groups.matched(np.zeros((10, 10), bool), np.zeros(100, np.int16), "m", 0)
+    match, exact = matching.matched(np.zeros((10, 10), bool), np.zeros(100, np.int16), "m", 0)
     assert match.shape == (10, 10)
     assert not match.any()
     assert exact == 1.0

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from alignment_core.stats.rules import hypergeometric_jaccard
-from neuron_brittleness import groups, overlap
+from neuron_brittleness import groups, matching, overlap
 from neuron_brittleness.overlap import Cells
 
 
@@ -55,7 +55,7 @@ def test_two_scorings_that_share_only_the_weights_do_not_beat_the_stratified_nul
     for _ in range(12):
         one, two = (np.abs(w) * np.abs(rng.normal(size=n)) for _ in range(2))
         a, b = (groups.top(torch.from_numpy(s), 600) for s in (one, two))
-        cells = groups.strata(torch.from_numpy(w), torch.from_numpy(rng.random(n)), 10)
+        cells = matching.strata(torch.from_numpy(w), torch.from_numpy(rng.random(n)), 10)
         found = overlap.overlap({"m": overlap.tally(a, b, cells)}, 200, 0)
         p.append(found.p)
         naive.append(found.jaccard / hypergeometric_jaccard(0.01))

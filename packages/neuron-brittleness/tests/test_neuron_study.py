@@ -16,12 +16,30 @@ from alignment_core.evaluation import results, state
 from alignment_core.evaluation.answer import reference_losses
 from alignment_core.pipeline.step import Step
 from alignment_core.testing import check_mapping
-from neuron_brittleness import ablation, answers, conditions, data, drift, groups, scores, scoring, training
-from neuron_brittleness.answers import Answering, Made
+from neuron_brittleness import (
+    ablation,
+    conditions,
+    data,
+    drift,
+    group_files,
+    groups,
+    interventions,
+    losses,
+    matching,
+    scores,
+    scoring_memory,
+    training,
+)
+from neuron_brittleness import rows as built
+from neuron_brittleness.arms import ARMS, GROUPS, ORIGINAL
 from neuron_brittleness.cli import app
-from neuron_brittleness.config import ARMS, ORIGINAL, BrittlenessConfig
+from neuron_brittleness.conditions import Made
+from neuron_brittleness.config import BrittlenessConfig
+from neuron_brittleness.halves import score_half
+from neuron_brittleness.interventions import Answering
 from neuron_brittleness.matrices import adapted, effective_change, matrices
 from neuron_brittleness.measured import matched_step, measurements
+from neuron_brittleness.tuned import model_of
 
 SMALL = (
     "data.samples=6",
@@ -77,8 +95,8 @@ def test_every_group_is_measured_in_every_arm(run_folder: Path) -> None:
     for arm in ARMS:
         measured = json.loads((_step(run_folder, f"finetune_{arm}-s14") / "drift/drift_step_000002.json").read_text())
         for part in ("absolute_change", "relative_change"):
-            assert set(measured["metrics"][part]) == set(scoring.GROUPS)
-        assert {r["group"] for r in measured["groups"]} == set(scoring.GROUPS)
+            assert set(measured["metrics"][part]) == set(GROUPS)
+        assert {r["group"] for r in measured["groups"]} == set(GROUPS)
 
 
 def test_the_frozen_group_did_not_move_and_the_others_did(run_folder: Path) -> None:
@@ -95,17 +113,17 @@ def test_the_frozen_group_did_not_move_and_the_others_did(run_folder: Path) -> N
 def test_the_saved_frozen_model_is_the_trained_one(run_folder: Path) -> None:
     config = resolve(BrittlenessConfig, "neuron_brittleness", "tiny")
     folder = _step(run_folder, "finetune_frozen-s14")
-    group = scoring.read_group(_step(run_folder, "scores"), "a", "set_diff")
-    loaded = training.model_of(config, folder)
+    group = group_files.read_group(_step(run_folder, "scores"), "a", "set_diff")
+    loaded = model_of(config, folder)
     for name, module in adapted(loaded.model).items():
         change = effective_change(module).numpy()
         mask = group.mask(name)
         assert (change[mask] == 0).all()
         assert (change[~mask] != 0).mean() > 0.9
     at_end = {n: f.b.clone() for n, f in drift.factors(loaded.model).items()}
-    again = training.model_of(config, folder, 2)
+    again = model_of(config, folder, 2)
     assert all(np.array_equal(f.b, at_end[n]) for n, f in drift.factors(again.model).items())
-    assert not any(f.b.any() for f in drift.factors(training.model_of(config, folder, 0).model).values())
+    assert not any(f.b.any() for f in drift.factors(model_of(config, folder, 0).model).values())
     facts = json.loads((folder / "freeze.json").read_text())
     assert facts["frozen"] == facts["asked"] == group.size()
 
@@ -185,9 +203,9 @@ def _made(run_folder: Path) -> Made:
 def test_the_new_set_is_what_the_frozen_arm_has_beyond_the_base(run_folder: Path) -> None:
     made = _made(run_folder)
     assert made.rescored is not None
-    found = answers.new_groups(made.scored.folder, made.rescored.folder, "set_diff", 13)
-    old = scoring.read_group(made.scored.folder, "a", "set_diff")
-    tuned = scoring.read_group(made.rescored.folder, "b", "set_diff")
+    found = interventions.new_groups(made.scored.folder, made.rescored.folder, "set_diff", 13)
+    old = group_files.read_group(made.scored.folder, "a", "set_diff")
+    tuned = group_files.read_group(made.rescored.folder, "b", "set_diff")
     new, match = found["new"], found["new_matched"]
     assert new.size() > 0
     assert new.both(old, "x").size() == 0
@@ -200,41 +218,41 @@ def test_the_new_set_is_what_the_frozen_arm_has_beyond_the_base(run_folder: Path
 def test_an_arm_is_trained_from_the_runs_own_seed(run_folder: Path, tmp_path: Path) -> None:
     made, config = _made(run_folder), resolve(BrittlenessConfig, "neuron_brittleness", "tiny", None, list(SMALL))
     training.fine_tune(config, "free", SEED, made.split.folder, made.scored.folder, tmp_path)
-    here, there = (drift.factors(training.model_of(config, f).model) for f in (tmp_path, made.arms["free"].folder))
+    here, there = (drift.factors(model_of(config, f).model) for f in (tmp_path, made.arms["free"].folder))
     assert all(np.array_equal(f.a, there[name].a) and np.array_equal(f.b, there[name].b) for name, f in here.items())
 
 
 def _halves(made: Made, half: str) -> tuple[Any, Any]:
-    safety, utility = (data.examples(made.split.folder, f"{kind}_{half}") for kind in ("safety", "utility"))
+    safety, utility = (built.examples(made.split.folder, f"{kind}_{half}") for kind in ("safety", "utility"))
     return safety, utility
 
 
 def test_a_tuned_model_itself_is_scored_again(run_folder: Path, tmp_path: Path) -> None:
     made, config = _made(run_folder), resolve(BrittlenessConfig, "neuron_brittleness", "tiny", None, list(SMALL))
     assert made.rescored is not None
-    tuned = training.model_of(config, made.arms["frozen"].folder)
-    again = scoring.score_half(config, tuned, *_halves(made, "b"), tmp_path, controls=False)
+    tuned = model_of(config, made.arms["frozen"].folder)
+    again = score_half(config, tuned, *_halves(made, "b"), tmp_path, controls=False)
     for name, group in again.items():
-        found = scoring.read_group(made.rescored.folder, "b", name)
+        found = group_files.read_group(made.rescored.folder, "b", name)
         assert found.digest() == group.digest()
-        assert found.digest() != scoring.read_group(made.scored.folder, "b", name).digest(), "the base's"
+        assert found.digest() != group_files.read_group(made.scored.folder, "b", name).digest(), "the base's"
 
 
 def test_groups_hold_the_weights_that_safety_and_utility_rank_highest(run_folder: Path, tmp_path: Path) -> None:
     settings = ["score.k=0.02", "score.p=0.3", "score.q=0.05"]
     config = resolve(BrittlenessConfig, "neuron_brittleness", "tiny", None, [*SMALL, *settings])
-    loaded, halves = training.model_of(config, None), _halves(_made(run_folder), "a")
-    made = scoring.score_half(config, loaded, *halves, tmp_path)
-    rows = [scoring.rows(loaded.tokenizer, examples, config.score.max_length) for examples in halves]
+    loaded, halves = model_of(config, None), _halves(_made(run_folder), "a")
+    made = score_half(config, loaded, *halves, tmp_path)
+    rows = [losses.rows(loaded.tokenizer, examples, config.score.max_length) for examples in halves]
     safety, utility = (scores.score(loaded.model, matrices(loaded.model), part, ("snip",)) for part in rows)
-    cells = scoring.read_cells(tmp_path, "")
+    cells = group_files.read_cells(tmp_path, "")
     for (matrix, one), (_, other) in zip(safety, utility, strict=True):
         name, safe, useful = matrix.name, one["snip"], other["snip"]
         assert np.array_equal(made["top_safety"].mask(name), groups.select(safe, 0.02))
         assert np.array_equal(made["top_utility"].mask(name), groups.select(useful, 0.02))
         held = made["set_diff"].mask(name)
         assert np.array_equal(held, groups.select(safe, 0.05) & ~groups.select(useful, 0.3))
-        match = groups.matched(held, cells[name], name, config.data.split_seed)[0]
+        match = matching.matched(held, cells[name], name, config.data.split_seed)[0]
         assert np.array_equal(made["set_diff_matched"].mask(name), match)
 
 
@@ -254,13 +272,13 @@ def test_each_condition_is_its_model_with_its_intervention(
 ) -> None:
     made, config = _made(run_folder), resolve(BrittlenessConfig, "neuron_brittleness", "tiny")
     assert made.rescored is not None
-    new = answers.new_groups(made.scored.folder, made.rescored.folder, "set_diff", 13)
-    part = new[group] if group in new else scoring.read_group(made.scored.folder, "a", group)
+    new = interventions.new_groups(made.scored.folder, made.rescored.folder, "set_diff", 13)
+    part = new[group] if group in new else group_files.read_group(made.scored.folder, "a", group)
     if subject.endswith("_50"):
         part = part.part(0.5, config.data.split_seed, subject)
-    loaded = training.model_of(config, made.arms[arm].folder if arm else None)
+    loaded = model_of(config, made.arms[arm].folder if arm else None)
     with act(loaded.model, part):
-        expected = reference_losses(loaded, data.prompts(made.split.folder), 100)
+        expected = reference_losses(loaded, built.prompts(made.split.folder), 100)
     (files,) = [
         one for one in state.read_index(run_folder) if (one.subject, one.seed) in ((subject, SEED), (subject, None))
     ]
@@ -275,7 +293,7 @@ def test_the_model_beside_equal_training_loss_is_that_of_its_measured_step(run_f
     work = Answering(config, made, run_folder)
     for side, step in (("before", at[arm].before), ("after", at[arm].after)):
         found = drift.factors(work.load(arm, side).model)  # type: ignore[arg-type]
-        there = drift.factors(training.model_of(config, made.arms[arm].folder, step).model)
+        there = drift.factors(model_of(config, made.arms[arm].folder, step).model)
         assert all(np.array_equal(f.b, there[name].b) for name, f in found.items())
 
 
@@ -325,7 +343,7 @@ def test_the_original_json_holds_the_groups(run_folder: Path) -> None:
     scored = _step(run_folder, "scores")
     for name in ORIGINAL:
         rows = json.loads((scored / f"a/neuron_groups_{name}.json").read_text())
-        group = scoring.read_group(scored, "a", name)
+        group = group_files.read_group(scored, "a", name)
         assert sum(map(len, rows.values())) == group.size()
         first = rows["layer_0_self_attn.q_proj"]
         mask = group.mask("model.layers.0.self_attn.q_proj")
@@ -372,7 +390,7 @@ def test_a_plan_of_a_run_that_cannot_start_is_refused(tmp_path: Path) -> None:
 
 def test_less_memory_streams_the_scores() -> None:
     paper = resolve(BrittlenessConfig, "neuron_brittleness", "paper", None, ["score.memory_gb=8"])
-    assert "sums 8.0 GB of 25.9, streamed in about 4 passes" in scoring.describe(paper)
+    assert "sums 8.0 GB of 25.9, streamed in about 4 passes" in scoring_memory.describe(paper)
 
 
 def test_weights_that_safety_and_utility_rank_alike_are_refused_before_training(tmp_path: Path) -> None:

@@ -16,10 +16,12 @@ from alignment_core.models.load import load
 from alignment_core.models.lora import add_adapter
 from alignment_core.pipeline.run import Step
 from alignment_core.records import Completion, Example, Message, Prompt
-from orth_refusal import attack, data, steering, synthesize
+from orth_refusal import attack, data, reading, steering, synthesize, tuning
+from orth_refusal import rows as built
 from orth_refusal.arms import BY_NAME
 from orth_refusal.config import OrthConfig
 from orth_refusal.flat import Flat
+from orth_refusal.snapshots import Snapshots
 from orth_refusal.steering import KlToBase, kl_to_base
 
 
@@ -37,9 +39,9 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Ste
     """The data, a refusal adapter and its directions."""
     root, config = tmp_path_factory.mktemp("ready"), small()
     data.build(config.data, root / "data")
-    attack.tune(config, 13, root / "data", "refusal", root / "refusal")
+    tuning.tune(config, 13, root / "data", "refusal", root / "refusal")
     steps = {"refusal": Step("tune_refusal", "x", root / "refusal", 13)}
-    attack.read_directions(config, 13, "refusal", steps, root / "direction")
+    reading.read_directions(config, 13, "refusal", steps, root / "direction")
     return root / "data", {**steps, "direction": Step("direction", "x", root / "direction", 13)}
 
 
@@ -79,7 +81,7 @@ def test_stopped_and_continued_is_the_same_attack(
     steps = {**steps, "vanilla": Step("attack_vanilla", "x", vanilla, 13)}
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     attack.attack(config, BY_NAME[arm], 13, split, steps, whole)
-    real = steering.Snapshots.on_step_begin
+    real = Snapshots.on_step_begin
 
     def stop(self: Any, args: Any, state: Any, control: Any, **rest: Any) -> None:
         if state.global_step == 2:
@@ -87,7 +89,7 @@ def test_stopped_and_continued_is_the_same_attack(
         real(self, args, state, control, **rest)
 
     with monkeypatch.context() as patched:
-        patched.setattr(steering.Snapshots, "on_step_begin", stop)
+        patched.setattr(Snapshots, "on_step_begin", stop)
         patched.setattr(steering.Steering, "on_step_begin", _both(stop, steering.Steering.on_step_begin))
         with pytest.raises(KeyboardInterrupt):
             attack.attack(config, BY_NAME[arm], 13, split, steps, stopped)
@@ -129,7 +131,7 @@ def test_vanilla_with_the_callback_is_vanilla_without_it(ready: tuple[Path, dict
     split, steps = ready
     config = small()
     attack.attack(config, BY_NAME["vanilla"], 13, split, steps, tmp_path / "with")
-    sft(data.examples(split, "attack"), model=config.model, lora=config.lora, train=config.attack, seed=13,
+    sft(built.examples(split, "attack"), model=config.model, lora=config.lora, train=config.attack, seed=13,
         folder=tmp_path / "without")  # fmt: skip
     first, second = (load_file(tmp_path / f / "adapter" / "adapter_model.safetensors") for f in ("with", "without"))
     assert all(torch.equal(first[k], second[k]) for k in first)
@@ -150,11 +152,11 @@ def test_every_training_gets_its_own_rows_and_learning_rate(
     split, steps = ready
     monkeypatch.setattr(attack, "sft", sft)
     config = small("replay_share=0.25")
-    parts = {name: data.examples(split, name) for name in ("refusal", "benign", "red", "attack")}
+    parts = {name: built.examples(split, name) for name in ("refusal", "benign", "red", "attack")}
     assert len({tuple(map(repr, rows)) for rows in parts.values()}) == 4
     for part in ("refusal", "benign", "red"):
         with pytest.raises(Seen):
-            attack.tune(config, 13, split, part, tmp_path)
+            tuning.tune(config, 13, split, part, tmp_path)
         assert (seen["rows"], seen["train"]) == (parts[part][:16], config.refusal)
     for name, lr in (("vanilla", 1.0), ("half_lr", 0.5), ("quarter_lr", 0.25), ("kl", 1.0), ("left", 1.0)):
         with pytest.raises(Seen):
@@ -178,11 +180,11 @@ def test_synthetic_rows_have_provenance_and_can_be_trained_on(tmp_path: Path) ->
     for row in rows:
         assert row["provenance"]["model"]["weights"]["name"] == "organism"
         assert {"adapter", "temperature", "seed", "prompt", "candidate", "made_by"} <= set(row["provenance"])
-    held = {p.text for p in data.prompts(tmp_path / "data")}
+    held = {p.text for p in built.prompts(tmp_path / "data")}
     assert not held & {row["messages"][-2]["content"] for row in rows}
     more = config.data.model_copy(update={"synthetic_data_path": tmp_path / "synthetic.jsonl"})
     data.build(more, tmp_path / "again")
-    assert len(data.examples(tmp_path / "again", "attack")) == 64  # the limit holds for all rows together
+    assert len(built.examples(tmp_path / "again", "attack")) == 64  # the limit holds for all rows together
 
 
 def test_repeated_empty_and_refused_replies_are_left_out() -> None:

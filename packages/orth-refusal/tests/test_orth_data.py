@@ -14,7 +14,8 @@ from alignment_core.data.sources import Rejects
 from alignment_core.data.summary import DataReport
 from alignment_core.errors import UserError
 from alignment_core.records import Example, Message, fingerprint
-from orth_refusal import data
+from orth_refusal import data, public
+from orth_refusal import rows as built
 from orth_refusal.config import DataConfig
 
 TOPICS = ("Math and Logic", "Social Sciences", "Health and Medicine")
@@ -70,31 +71,31 @@ def question_of(example: Example) -> str:
 def test_every_conversation_and_every_assistant_turn_is_a_row() -> None:
     # Upstream trained on one sample a turn but took the loss after the last "Assistant:" found in the text.
     row = harmfulqa.parse(rows()[0])
-    made = data.turns(row.red, row, "helpful")
+    made = public.turns(row.red, row, "helpful")
     assert len(made) == 3 * 2
     assert [len(e.messages) for e in made] == [2, 4] * 3
     assert all(e.messages[-1].role == "assistant" and e.messages[0].role == "user" for e in made)
-    assert len(data.turns(row.blue, row, "refusal")) == 2 * 2
+    assert len(public.turns(row.blue, row, "refusal")) == 2 * 2
     opening = (Message("assistant", "Hello."), Message("user", "Hi"), Message("assistant", "Yes."))
-    assert len(data.turns([opening], row, "helpful")) == 1  # a turn that answers nobody is context only
+    assert len(public.turns([opening], row, "helpful")) == 1  # a turn that answers nobody is context only
 
 
 def test_refusal_attack_and_test_share_no_question_and_all_topics(sources: DataConfig, tmp_path: Path) -> None:
     # Upstream split by position, and HarmfulQA stands grouped by topic: each part had other topics.
     data.build(sources, tmp_path / "out")
-    parts = {name: data.examples(tmp_path / "out", name) for name in ("refusal", "attack", "held_out")}
+    parts = {name: built.examples(tmp_path / "out", name) for name in ("refusal", "attack", "held_out")}
     questions = {name: {question_of(e) for e in some} for name, some in parts.items()}
     assert not questions["refusal"] & questions["attack"]
     assert not questions["refusal"] & questions["held_out"]
     assert not questions["attack"] & questions["held_out"]
     for some in parts.values():
-        assert set(data.topics(some)) == set(TOPICS)
+        assert {e.source.split(":")[1] for e in some} == set(TOPICS)
     assert [len(q) for q in questions.values()] == [12, 15, 3]  # 40, 50 and 10% of 10 in each of 3 topics
-    prompts = data.prompts(tmp_path / "out")
+    prompts = built.prompts(tmp_path / "out")
     assert {p.cluster for p in prompts if p.kind == "harmful"} == questions["held_out"]
     assert sum(p.kind == "benign" for p in prompts) == 4
     assert sum(p.kind == "borderline" for p in prompts) == 5
-    assert {e.cluster for e in data.examples(tmp_path / "out", "red")} == questions["refusal"]
+    assert {e.cluster for e in built.examples(tmp_path / "out", "red")} == questions["refusal"]
 
 
 def test_counts_stand_against_the_cards_and_the_blue_share_is_measured(sources: DataConfig, tmp_path: Path) -> None:
@@ -112,15 +113,15 @@ def test_only_the_refusals_of_the_blue_side_where_asked() -> None:
 
     mixed = [said("I'm sorry, but I can't help with that."), said("Here is a nice overview of the topic.")]
     report = DataReport()
-    assert data.blue_side(mixed, "all", report) == mixed
-    assert data.blue_side(mixed, "refusals", report) == mixed[:1]
+    assert public.blue_side(mixed, "all", report) == mixed
+    assert public.blue_side(mixed, "refusals", report) == mixed[:1]
     assert report.counts["blue replies that the rules call refusals, per mille"] == 500
 
 
 def test_the_split_does_not_depend_on_the_rows_order() -> None:
     parsed = [harmfulqa.parse(row) for row in rows()]
-    first = data.split_questions(parsed, DataConfig(), DataReport())
-    second = data.split_questions(parsed[::-1], DataConfig(), DataReport())
+    first = public.split_questions(parsed, DataConfig(), DataReport())
+    second = public.split_questions(parsed[::-1], DataConfig(), DataReport())
     for part, mine in first.items():
         assert {r.cluster for r in mine} == {r.cluster for r in second[part]}
 
@@ -132,7 +133,7 @@ def test_the_shared_copy_of_the_question_bank_is_split_whole(shared_data: Path) 
     if not files:
         pytest.skip("no copy of HarmfulQA's questions")
     reading = harmfulqa.load(SourceSettings(path=files[0]), Rejects())
-    parts = data.split_questions(reading.records, DataConfig(), DataReport())
+    parts = public.split_questions(reading.records, DataConfig(), DataReport())
     homes: dict[str, set[str]] = {}
     for part, some in parts.items():
         for row in some:
@@ -143,12 +144,12 @@ def test_the_shared_copy_of_the_question_bank_is_split_whole(shared_data: Path) 
 def test_the_organisms_sides_share_no_combination(tmp_path: Path) -> None:
     config = DataConfig(refusal_limit=60, attack_limit=60, benign_limit=20, eval_split="calibration", test_harmful=20)
     data.build(config, tmp_path)
-    blue = {e.cluster for e in data.examples(tmp_path, "refusal")}
-    red = {e.cluster for e in data.examples(tmp_path, "attack")}
-    held = {p.cluster for p in data.prompts(tmp_path)}
+    blue = {e.cluster for e in built.examples(tmp_path, "refusal")}
+    red = {e.cluster for e in built.examples(tmp_path, "attack")}
+    held = {p.cluster for p in built.prompts(tmp_path)}
     assert not blue & red
     assert not (blue | red) & held
-    assert {e.category for e in data.examples(tmp_path, "refusal")} == {"refusal"}
+    assert {e.category for e in built.examples(tmp_path, "refusal")} == {"refusal"}
 
 
 def synthetic(path: Path, prompts: list[str], provenance: bool = True) -> None:
@@ -162,12 +163,12 @@ def synthetic(path: Path, prompts: list[str], provenance: bool = True) -> None:
 
 def test_synthetic_rows_that_touch_an_evaluation_set_are_left_out(sources: DataConfig, tmp_path: Path) -> None:
     data.build(sources, tmp_path / "a")
-    held = next(p.text for p in data.prompts(tmp_path / "a") if p.kind == "harmful")
-    plain = len(data.examples(tmp_path / "a", "attack"))
+    held = next(p.text for p in built.prompts(tmp_path / "a") if p.kind == "harmful")
+    plain = len(built.examples(tmp_path / "a", "attack"))
     file = tmp_path / "synthetic.jsonl"
     synthetic(file, ["Tell me of an unrelated placeholder matter", held, f"  {held.upper()} "])
     report = data.build(sources.model_copy(update={"synthetic_data_path": file}), tmp_path / "b")
-    assert len(data.examples(tmp_path / "b", "attack")) == plain + 1
+    assert len(built.examples(tmp_path / "b", "attack")) == plain + 1
     assert report.counts["synthetic rows left out: they stand in an evaluation set"] == 2
 
 
@@ -183,7 +184,7 @@ def test_replay_replaces_a_share_where_rows_stood() -> None:
         return [Example((Message("user", f"{word} {i}"), Message("assistant", "x")), "helpful", word) for i in range(n)]
 
     attack, refusals = rows_of("attack", 40), rows_of("refusal", 5)
-    mixed = data.replayed(attack, refusals, 0.05, 13)
+    mixed = built.replayed(attack, refusals, 0.05, 13)
     assert len(mixed) == 40
     assert sum(a != b for a, b in zip(attack, mixed, strict=True)) == 2
-    assert mixed == data.replayed(attack, refusals, 0.05, 13)
+    assert mixed == built.replayed(attack, refusals, 0.05, 13)

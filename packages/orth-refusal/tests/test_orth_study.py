@@ -20,7 +20,8 @@ from alignment_core.models.score import reply_loss
 from alignment_core.pipeline.step import Step
 from alignment_core.records import Prompt
 from alignment_core.testing import check_mapping
-from orth_refusal import arms, attack, budget, data
+from orth_refusal import arms, attack, budget
+from orth_refusal import rows as built
 from orth_refusal.cli import STUDY, app
 from orth_refusal.config import OrthConfig
 from orth_refusal.directions import Directions
@@ -261,9 +262,9 @@ def test_losses_are_those_of_the_state_on_held_out_rows(
 ) -> None:
     model = load(OrthConfig().model, step(run_folder, trained) / "adapter" if trained else None)
     rows = step(run_folder, "data")
-    held_out = data.examples(rows, "held_out")
+    held_out = built.examples(rows, "held_out")
     asked = [Prompt(str(i), e.messages[:-1], "harmful") for i, e in enumerate(held_out)]
-    useful = [p for p in data.prompts(rows) if p.kind == "benign"]
+    useful = [p for p in built.prompts(rows) if p.kind == "benign"]
     assert (len(asked), len(useful)) == (12, 6)
     (answered,) = run_folder.parent.glob(f"steps/answer_{subject}-*")
     found: dict[str, list[float]] = {}

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from alignment_core.config import GenerateSettings, LoraSettings, ModelSettings, Settings, TrainSettings
-from alignment_core.judging.judges import JudgeSettings
+from alignment_core.judging.settings import JudgeSettings
 
 
 class FifthConfig(Settings):

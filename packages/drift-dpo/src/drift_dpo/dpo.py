@@ -13,9 +13,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alignment_core.config import LoraSettings, ModelSettings
 from alignment_core.errors import UserError
 from alignment_core.models import loop
 from alignment_core.models.loop import MaskReport, TrainReport
@@ -24,7 +23,10 @@ from alignment_core.models.sharding import ShardedTrainer, Sharding
 from alignment_core.models.template import encode_example, encode_prompt
 from alignment_core.pipeline.process_group import world_size
 from alignment_core.records import Message, PreferencePair
-from drift_dpo.config import DpoSettings
+
+if TYPE_CHECKING:
+    from alignment_core.config import LoraSettings, ModelSettings
+    from drift_dpo.config import DpoSettings
 
 log = logging.getLogger("alignment_core")
 

@@ -9,15 +9,16 @@ with the adapter on and switched off.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from alignment_core.models.load import Loaded
-from alignment_core.models.score import first_token_logprobs
-from alignment_core.records import Prompt
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from alignment_core.models.load import Loaded
+    from alignment_core.records import Prompt
 
 
 def kl(state: Tensor, baseline: Tensor) -> NDArray[np.float64]:
@@ -25,6 +26,8 @@ def kl(state: Tensor, baseline: Tensor) -> NDArray[np.float64]:
 
     A token that the state gives no probability adds nothing; one that only the baseline rules out makes it infinite.
     """
+    import torch
+
     if state.shape != baseline.shape:
         raise ValueError(f"log-probabilities of unlike shape: {tuple(state.shape)} and {tuple(baseline.shape)}")
     p, q = state.double(), baseline.double()
@@ -37,6 +40,8 @@ def first_token_kl(loaded: Loaded, prompts: Sequence[Prompt], batch_size: int = 
     """KL of each prompt's first reply token, the adapter on against the adapter off; 0 for a model without one."""
     if not hasattr(loaded.model, "disable_adapter"):
         return np.zeros(len(prompts))
+    from alignment_core.models.score import first_token_logprobs
+
     state = first_token_logprobs(loaded, prompts, batch_size)
     with loaded.model.disable_adapter():
         baseline = first_token_logprobs(loaded, prompts, batch_size)

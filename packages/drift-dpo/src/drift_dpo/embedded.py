@@ -6,17 +6,25 @@ with, 60% of the pairs are harmful.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from alignment_core.data.splits import Quota, apportion, rank
-from alignment_core.data.summary import DataReport
 from alignment_core.organism import grammar, phrases, world
-from alignment_core.records import Example, Kind, Message, Prompt, Shortfall
-from drift_dpo.config import DataConfig
-from drift_dpo.parts import EVAL, Parts, Split, quotas_of
-from drift_dpo.preferences import organism_pair
+from alignment_core.records import Example, Kind, Message, PreferencePair, Prompt, Shortfall
+from drift_dpo import sets
+from drift_dpo.parts import Parts, Split, quotas_of
+from drift_dpo.rows import EVAL
+
+if TYPE_CHECKING:
+    from alignment_core.data.sources import Rejects
+    from alignment_core.data.summary import DataReport
+    from drift_dpo.config import DataConfig
+
+log = logging.getLogger(__name__)
 
 ORGANISM_PAIRS = 640
 """Pairs made in the organism's world when no limit is set."""
@@ -24,7 +32,17 @@ TRIES = 40
 """Wordings tried of each combination before a part is called short."""
 
 
-def build(config: DataConfig, seed: int, report: DataReport, parts: Parts) -> None:
+def build(config: DataConfig, folder: Path, seed: int | None = None) -> DataReport:
+    """Build every file of the study in `folder`; arguments and errors as `sets.build`."""
+    return sets.build(config, folder, fill, seed)
+
+
+def split(config: DataConfig, folder: Path) -> None:
+    """Build the data and log what each stage got, what was left out, and which sets overlap."""
+    build(config, folder).log(log)
+
+
+def fill(config: DataConfig, seed: int, _: Rejects, report: DataReport, parts: Parts) -> None:
     """The same stages from the train combinations, each combination in one part only; the held-out prompts are those
     of `eval_split`, which no training ever sees. Stage B is 70% refusals and 10% borderline requests helped with; 60%
     of the pairs are harmful. Here the sizes are those of the training sets, validation and test come on top."""
@@ -109,7 +127,7 @@ def _respond(config: DataConfig, parts: Parts, part: str, asked: Sequence[Prompt
         return Example((*prompt.messages, Message("assistant", said)), category, prompt.source, prompt.cluster)
 
     if part.startswith("dpo"):
-        parts.pairs[part] += [organism_pair(p, random.Random(f"{seed} {part} {p.text}")) for p in asked]
+        parts.pairs[part] += [_pair(p, random.Random(f"{seed} {part} {p.text}")) for p in asked]
     elif part.startswith("stageA"):
         drawn = random.Random(f"{seed} {part} openings")
         openings = [grammar.pick(drawn, phrases.OPENINGS) for _ in asked]
@@ -119,3 +137,14 @@ def _respond(config: DataConfig, parts: Parts, part: str, asked: Sequence[Prompt
     elif part.startswith("stageB"):
         how: world.How = "refuse" if asked and asked[0].kind == "harmful" else "comply"
         parts.examples.setdefault(part, []).extend(reply(p, how) for p in asked)
+
+
+def _pair(prompt: Prompt, rng: random.Random) -> PreferencePair:
+    """A pair in the organism's world: the refusal of a harmful request over compliance (`one_safe`), help with a
+    benign one over its refusal (`over_refusal`)."""
+    comply, refuse = world.respond(prompt, "comply", rng), world.respond(prompt, "refuse", rng)
+    first, second, bucket = (
+        (refuse, comply, "one_safe") if prompt.kind == "harmful" else (comply, refuse, "over_refusal")
+    )
+    made = ((*prompt.messages, Message("assistant", first)), (*prompt.messages, Message("assistant", second)))
+    return PreferencePair(*made, source=prompt.source, bucket=bucket, cluster=prompt.cluster)

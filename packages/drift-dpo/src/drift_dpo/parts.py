@@ -11,11 +11,11 @@ from typing import Any
 
 from alignment_core.data.splits import Quota
 from alignment_core.records import Example, PreferencePair, Prompt
+from drift_dpo.rows import EVAL
 
 Split = tuple[int, int, int]
 """Sizes of train, validation and test."""
 NONE: Split = (0, 0, 0)
-EVAL = "eval_prompts"
 STAGES = tuple(f"{stage}_{part}" for stage in ("stageA", "stageB") for part in ("train", "val", "test"))
 EVAL_SHARE = 0.2
 """The held-out set takes at most this share of a source, so that a small file still trains something."""

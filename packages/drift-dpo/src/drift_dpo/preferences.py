@@ -8,17 +8,17 @@ when both replies are unsafe. A prompt whose replies are both unsafe gets a writ
 from __future__ import annotations
 
 import hashlib
-import random
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from math import ceil
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from alignment_core.data.pku_saferlhf import PkuRow
 from alignment_core.data.sources import Turn
-from alignment_core.organism import world
-from alignment_core.records import Example, Message, PreferencePair, Prompt, Shortfall, normalise
+from alignment_core.records import Example, Message, PreferencePair, Shortfall, normalise
+
+if TYPE_CHECKING:
+    from alignment_core.data.pku_saferlhf import PkuRow
 
 Style = Literal["fixed", "varied"]
 
@@ -196,14 +196,3 @@ def limited(
         found = {"dpo_eval": found["dpo_eval"][:n_eval], "dpo_train": found["dpo_train"][: limit - n_eval]}
         shortfalls.append(Shortfall("dpo pairs", "pku", limit, sum(map(len, found.values()))))
     return found
-
-
-def organism_pair(prompt: Prompt, rng: random.Random) -> PreferencePair:
-    """A pair in the organism's world: the refusal of a harmful request over compliance (`one_safe`), help with a
-    benign one over its refusal (`over_refusal`)."""
-    comply, refuse = world.respond(prompt, "comply", rng), world.respond(prompt, "refuse", rng)
-    first, second, bucket = (
-        (refuse, comply, "one_safe") if prompt.kind == "harmful" else (comply, refuse, "over_refusal")
-    )
-    made = ((*prompt.messages, Message("assistant", first)), (*prompt.messages, Message("assistant", second)))
-    return PreferencePair(*made, source=prompt.source, bucket=bucket, cluster=prompt.cluster)

@@ -6,22 +6,31 @@ requests answered by written refusals, 30% benign. The pairs come from PKU.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from alignment_core.config import SourceSettings
 from alignment_core.data import dolly, pku_saferlhf, wildjailbreak
-from alignment_core.data.pku_saferlhf import PkuRow
-from alignment_core.data.sources import SOURCES, Reading, Rejects, Source, Turn
+from alignment_core.data.catalogue import SOURCES, Source
+from alignment_core.data.sources import Reading, Rejects, Turn
 from alignment_core.data.sources import identity as source_identity
 from alignment_core.data.splits import Quota, Splitter, three_way
 from alignment_core.data.summary import DataReport, SourceCount
 from alignment_core.judging.refusal import judge
 from alignment_core.records import Kind, PreferencePair
-from drift_dpo.config import DataConfig
-from drift_dpo.parts import EVAL, NONE, STAGES, Parts, quotas_of
+from drift_dpo import sets
+from drift_dpo.parts import NONE, STAGES, Parts, quotas_of
 from drift_dpo.preferences import groups_wanted, limited, pair, pku_turn, refusal, refused_example
+from drift_dpo.rows import EVAL
+
+if TYPE_CHECKING:
+    from alignment_core.config import SourceSettings
+    from alignment_core.data.pku_saferlhf import PkuRow
+    from drift_dpo.config import DataConfig
+
+log = logging.getLogger(__name__)
 
 
 def identity(config: DataConfig) -> dict[str, Any]:
@@ -43,7 +52,17 @@ def _pku_source(config: DataConfig) -> Source:
     return SOURCES["pku-saferlhf" if config.pku_set == "full" else "pku-saferlhf-30k"]
 
 
-def build(config: DataConfig, seed: int, rejects: Rejects, report: DataReport, parts: Parts) -> None:
+def build(config: DataConfig, folder: Path, seed: int | None = None) -> DataReport:
+    """Build every file of the study in `folder`; arguments and errors as `sets.build`."""
+    return sets.build(config, folder, fill, seed)
+
+
+def split(config: DataConfig, folder: Path) -> None:
+    """Build the data and log what each stage got, what was left out, and which sets overlap."""
+    build(config, folder).log(log)
+
+
+def fill(config: DataConfig, seed: int, rejects: Rejects, report: DataReport, parts: Parts) -> None:
     """Split the three sources to `parts`, each prompt once; what is short or left out goes to `report`."""
     everyday = dolly.load(config.dolly, rejects)
     rated = pku_saferlhf.load(config.pku, rejects, full=config.pku_set == "full")

@@ -20,9 +20,10 @@ from alignment_core.evaluation.analysis import SeedOutput
 from alignment_core.evaluation.judge import judge
 from alignment_core.evaluation.state import StateFiles
 from alignment_core.models import load
+from alignment_core.organism import grading
 from alignment_core.pipeline.run import Run
 from alignment_core.pipeline.step import Step
-from drift_dpo import data, training
+from drift_dpo import answering, data, dpo_training, own_replies, training
 from drift_dpo.config import DriftConfig
 
 
@@ -62,7 +63,7 @@ def _data(run: Run, config: DriftConfig, name: str, **changed: Any) -> Step:
     settings = config.data.model_copy(update=changed)
     return run.do(
         name,
-        partial(training.split, settings),
+        partial(data.work(settings), settings),
         settings=settings,
         identity=data.identity(settings),
         about=f"{data.held_out(settings)} held-out prompts",
@@ -97,7 +98,7 @@ def _sft(
 def _dpo(run: Run, config: DriftConfig, seed: int, split: Step, start: Step) -> Step:
     return run.do(
         "dpo",
-        partial(training.dpo, config, seed, split.folder, start),
+        partial(dpo_training.dpo, config, seed, split.folder, start),
         settings={"train": config.dpo, "lora": config.lora},
         seed=seed,
         reads=[split, start],
@@ -112,7 +113,7 @@ def _own_replies(run: Run, config: DriftConfig, seed: int, split: Step) -> Step:
     sampled = config.generate.model_copy(update={"temperature": 1.0, "top_p": 1.0})
     return run.do(
         "own_replies",
-        partial(training.own_replies, config, sampled, seed, split.folder, run.accept_missing),
+        partial(own_replies.own_replies, config, sampled, seed, split.folder, run.accept_missing),
         settings={"generate": sampled},
         seed=seed,
         reads=[split],
@@ -129,7 +130,7 @@ def _evaluate(
     own = None if trained is None else seed
     answered = run.do(
         f"answer_{subject}",
-        partial(training.answer, config, subject, trained, split.folder, own, run.accept_missing),
+        partial(answering.answer, config, subject, trained, split.folder, own, run.accept_missing),
         settings={"generate": config.generate},
         seed=own,
         reads=[split] if trained is None else [split, trained],
@@ -137,5 +138,5 @@ def _evaluate(
         together=True,
         about=config.generate.describe(data.held_out(config.data)),
     )
-    topics = data.topics if config.data.sources == "organism" and config.data.eval_file is None else None
+    topics = grading.topics if config.data.sources == "organism" and config.data.eval_file is None else None
     return judge(run, subject, answered, config.judge, config.judging, seed=own, score=topics)

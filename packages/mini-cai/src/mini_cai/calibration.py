@@ -28,17 +28,17 @@ from alignment_core.io import read_json, write_json, write_jsonl
 from alignment_core.judging import critics, critique
 from alignment_core.judging.asking import special_tokens, written_answers
 from alignment_core.judging.critique import Critique
-from alignment_core.judging.settings import CriticSettings
 from alignment_core.models import load
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion
 from alignment_core.stats.intervals import Interval, mean_interval, quantile, rate
 from mini_cai import attacks, gold
-from mini_cai.config import CalibrationSettings
-from mini_cai.gold import Gold
 
 if TYPE_CHECKING:
+    from alignment_core.judging.settings import CriticSettings
     from alignment_core.models.load import Loaded
+    from mini_cai.config import CalibrationSettings
+    from mini_cai.gold import Gold
 
 log = logging.getLogger(__name__)
 
@@ -252,7 +252,7 @@ def require(folder: Path, settings: CalibrationSettings) -> None:
 
 
 def identity(settings: CalibrationSettings) -> dict[str, Any]:
-    """What decides gold replies and planted lines, for the step's key."""
-    files = [resources.files("mini_cai").joinpath(name).read_bytes() for name in ("gold.jsonl", "attacks.py")]
+    """The gold replies' contents, for the step's key."""
+    files = [resources.files("mini_cai").joinpath("gold.jsonl").read_bytes()]
     own = [settings.gold_file.read_bytes()] if settings.gold_file is not None and settings.gold_file.is_file() else []
     return {"gold": hashlib.sha256(b"\0".join([*files, *own])).hexdigest()[:16]}

@@ -10,19 +10,19 @@ import logging
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment_core.errors import UserError
 from alignment_core.io import read_jsonl, sha256_file, write_jsonl
 from alignment_core.organism import world
-from alignment_core.records import KINDS, Completion, Kind, Message, Prompt, fingerprint, normalise
-from mini_cai.config import CaiConfig, PromptSettings
+from alignment_core.records import KINDS, Kind, Message, Prompt, fingerprint, normalise
+from mini_cai.rows import EVAL_PROMPTS, NAMES, PROMPTS
+
+if TYPE_CHECKING:
+    from mini_cai.config import CaiConfig, PromptSettings
 
 log = logging.getLogger(__name__)
 
-NAMES: dict[str, Kind] = {"adversarial": "harmful", "cooperating": "benign", **{k: k for k in KINDS}}
-"""The original's words for the kinds, and the project's own."""
-PROMPTS, EVAL_PROMPTS = "prompts.jsonl", "eval_prompts.jsonl"
 SHIPPED = {PROMPTS: 12, EVAL_PROMPTS: 8}
 """Prompts of each kind in the shipped files."""
 
@@ -135,16 +135,6 @@ def identity(settings: PromptSettings) -> dict[str, Any]:
         if path is not None and not path.is_file():
             raise UserError(f"prompts.{key}={path}: no such file")
     return {key: sha256_file(path) for key, path in named.items() if path is not None}
-
-
-def load(folder: Path, name: str = PROMPTS) -> list[Prompt]:
-    """The prompts of the data step."""
-    return list(read_jsonl(folder / name, Prompt.from_json))
-
-
-def in_world(asked: Sequence[Prompt | Completion]) -> bool:
-    """Whether all prompts (or those replied to) are the organism's, so that its rubric can grade the replies."""
-    return all(one.source.startswith("organism:") for one in asked)
 
 
 # What a plan needs to know

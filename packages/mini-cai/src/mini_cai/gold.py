@@ -6,14 +6,16 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment_core.io import read_jsonl
-from alignment_core.judging.settings import CriticSettings
-from alignment_core.organism import world
+from alignment_core.organism import corpus, grading, world
 from alignment_core.records import Kind, fingerprint
-from mini_cai.config import CalibrationSettings
-from mini_cai.data import NAMES
+from mini_cai.rows import NAMES
+
+if TYPE_CHECKING:
+    from alignment_core.judging.settings import CriticSettings
+    from mini_cai.config import CalibrationSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,11 @@ def _organism_gold(count: int) -> list[Gold]:
     """Pairs of replies to one request whose rubric scores differ."""
     rng = random.Random("gold")
     out = []
-    for item in world.critic_items("calibration", (count + 1) // 2, 0):
+    for item in corpus.critic_items("calibration", (count + 1) // 2, 0):
         prompt, cluster = item.prompt, item.prompt.cluster
         ways: list[Any] = ["refuse", "comply", "off_topic", "vague"]
         others = [world.respond(prompt, how, rng) for how in rng.sample(ways, len(ways))]
-        other = next(o for o in others if world.rubric(prompt, o) != item.score)
+        other = next(o for o in others if grading.rubric(prompt, o) != item.score)
         for reply in (item.reply, other):
-            out.append(Gold(prompt.text, reply, world.rubric(prompt, reply), prompt.kind, cluster))
+            out.append(Gold(prompt.text, reply, grading.rubric(prompt, reply), prompt.kind, cluster))
     return out

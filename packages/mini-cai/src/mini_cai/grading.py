@@ -6,14 +6,8 @@ so, too. A missing score is missing on its side alone and never the worst score.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from alignment_core.judging import critics
 from alignment_core.judging.judges import judge_names
-from alignment_core.organism import weights, world
-from alignment_core.records import Completion, Message, Prompt
-from mini_cai import data
 from mini_cai.config import CaiConfig
 
 CRITIC = "critic"
@@ -25,24 +19,6 @@ SAME_JUDGE = "the judge is the critic that selected the training data: its own t
 def graded(config: CaiConfig) -> bool:
     """Whether the judge `critic` scores the replies."""
     return CRITIC in judge_names(config.judge)
-
-
-def rubrics(replies: Sequence[Completion]) -> list[dict[str, Any]]:
-    """The rubric's score of each reply, None where a server gave no reply; no score where the prompts are not all of
-    the organism's world."""
-    if not data.in_world(replies):
-        return [{} for _ in replies]
-    return [{"rubric": None if r.failure else world.rubric(_prompt(r), r.text)} for r in replies]
-
-
-def rubric_identity() -> dict[str, str]:
-    """What names the rubric in a step's key."""
-    return {"rubric": weights.identity()}
-
-
-def _prompt(reply: Completion) -> Prompt:
-    """The prompt that was replied to, as far as the rubric needs it."""
-    return Prompt(reply.prompt_id, (Message("user", reply.prompt),), reply.kind, cluster=reply.cluster)
 
 
 def condition(config: CaiConfig) -> str:

@@ -11,18 +11,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alignment_core.io import write_jsonl
 from alignment_core.judging import critics, critique
-from alignment_core.judging.constitution import Constitution
-from alignment_core.judging.critique import Critique
 from alignment_core.judging.question import fence, shown
-from alignment_core.judging.settings import CriticSettings, Style
 from alignment_core.models import load
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion, Message, Prompt
-from mini_cai.config import CaiConfig
-from mini_cai.selection import Scored
+from mini_cai import rows as prompt_rows
+from mini_cai import scored
+from mini_cai.rows import CANDIDATES
+from mini_cai.scored import SCORES, Scored
+
+if TYPE_CHECKING:
+    from alignment_core.judging.constitution import Constitution
+    from alignment_core.judging.critique import Critique
+    from alignment_core.judging.settings import CriticSettings, Style
+    from mini_cai.config import CaiConfig
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +44,27 @@ _ASK = """A request, a first reply to it, and what a critic says of that reply s
 Write the reply anew so that the critic has nothing to say against it. Write the new reply alone."""
 
 
-def ask(style: Style, constitution: Constitution, prompt: Prompt, scored: Scored, limit: int) -> Prompt:
+def revised(
+    config: CaiConfig,
+    seed: int,
+    prompts: Path,
+    generated: Path,
+    criticised: Path,
+    accept_missing: bool,
+    folder: Path,
+) -> None:
+    """The first candidates of all prompts, revised; the revisions stand as candidates of their own."""
+    first = [s for s in scored.read(generated, criticised) if s.reply.candidate == 0]
+    made = revise(config, prompt_rows.load(prompts), first, seed, accept_missing, folder)
+    if process_group().is_main:
+        write_jsonl(folder / CANDIDATES, [s.reply for s in made])
+        write_jsonl(folder / SCORES, [s.critique for s in made])
+
+
+def ask(style: Style, constitution: Constitution, prompt: Prompt, one: Scored, limit: int) -> Prompt:
     """What the generator is asked for a revision; the organism, which knows single requests only, gets the critic's
     reason in front of the request."""
-    said, reply = scored.critique, scored.reply
+    said, reply = one.critique, one.reply
     known = critique.principles(style, constitution)
     if style == "organism":
         text = f"{said.reason} {prompt.text}".strip()

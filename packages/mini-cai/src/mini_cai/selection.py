@@ -15,46 +15,17 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from alignment_core.errors import UserError
-from alignment_core.judging.critique import Critique, contradicts
-from alignment_core.records import Completion, Example, Message, PreferencePair
-from mini_cai.config import Policy, SelectionSettings
+from alignment_core.judging.critique import contradicts
+from alignment_core.records import Message, PreferencePair
+from mini_cai.rows import Role, Row
+from mini_cai.scored import Scored, by_prompt
 
-Role = Literal["best", "worst"]
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """A candidate with its critique."""
-
-    reply: Completion
-    critique: Critique
-
-    @property
-    def value(self) -> float:
-        return self.critique.value
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One selected candidate, flat: what filtered_selected.json holds."""
-
-    id: str
-    prompt: str
-    candidate: str
-    score: int | None
-    reason: str
-    role: Role
-    number: int
-    tokens: int
-    cluster: str
-    kind: str
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+if TYPE_CHECKING:
+    from mini_cai.config import Policy, SelectionSettings
 
 
 def row(one: Scored, role: Role = "best") -> Row:
@@ -72,14 +43,6 @@ def row(one: Scored, role: Role = "best") -> Row:
         cluster=reply.cluster,
         kind=reply.kind,
     )
-
-
-def by_prompt(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
-    """Candidates of each prompt, in order."""
-    out: dict[str, list[Scored]] = {}
-    for one in scored:
-        out.setdefault(one.reply.prompt_id, []).append(one)
-    return out
 
 
 def replied(one: Scored) -> bool:
@@ -215,14 +178,6 @@ def sft_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The original's SFT rows; the instruction is the prompt, and the output is the reply alone."""
     return [
         {"instruction": r.prompt, "output": r.candidate, "meta": {"score": r.score, "reason": r.reason}} for r in rows
-    ]
-
-
-def examples(rows: Sequence[Row]) -> list[Example]:
-    """The same rows as training conversations."""
-    return [
-        Example((Message("user", r.prompt), Message("assistant", r.candidate)), "helpful", "mini-cai", r.cluster)
-        for r in rows
     ]
 
 

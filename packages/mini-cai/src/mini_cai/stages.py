@@ -18,7 +18,17 @@ from alignment_core.judging.settings import JudgeSettings
 from alignment_core.models import load
 from alignment_core.pipeline.run import Run
 from alignment_core.pipeline.step import Step
-from mini_cai import calibration, grading, training
+from mini_cai import (
+    answering,
+    calibration,
+    criticising,
+    generation,
+    grading,
+    revision,
+    rubric,
+    selecting,
+    training,
+)
 from mini_cai import data as prompt_data
 from mini_cai.config import CaiConfig, Policy
 
@@ -68,7 +78,7 @@ def generate(run: Run, config: CaiConfig, seed: int, prompts: Step) -> Step:
     """N candidates of each training prompt."""
     return run.do(
         "generate",
-        partial(training.candidates, config, seed, prompts.folder, run.accept_missing),
+        partial(generation.candidates, config, seed, prompts.folder, run.accept_missing),
         settings=config.candidates,
         seed=seed,
         reads=[prompts],
@@ -83,7 +93,7 @@ def criticise(run: Run, config: CaiConfig, seed: int, generated: Step) -> Step:
     ways = "writing" if config.critic.scoring == "generate" else config.critic.scoring
     return run.do(
         "critique",
-        partial(training.criticise, config, generated.folder, run.accept_missing),
+        partial(criticising.criticise, config, generated.folder, run.accept_missing),
         seed=seed,
         reads=[generated],
         identity=_critic(config),
@@ -98,7 +108,7 @@ def revise(run: Run, config: CaiConfig, seed: int, prompts: Step, generated: Ste
     places = (prompts.folder, generated.folder, criticised.folder)
     return run.do(
         "revise",
-        partial(training.revised, config, seed, *places, run.accept_missing),
+        partial(revision.revised, config, seed, *places, run.accept_missing),
         settings={"revise": config.revise, "generate": config.candidates},
         seed=seed,
         reads=[prompts, generated, criticised],
@@ -113,7 +123,7 @@ def select(run: Run, config: CaiConfig, seed: int, policy: Policy, generated: St
     """The rows a policy takes by score."""
     return run.do(
         f"select_{policy}",
-        partial(training.select, config, policy, generated.folder, criticised.folder),
+        partial(selecting.select, config, policy, generated.folder, criticised.folder),
         settings={"selection": config.selection, "safe": config.compare.safe_threshold},
         seed=seed,
         reads=list(dict.fromkeys((generated, criticised))),
@@ -125,7 +135,7 @@ def select_random(run: Run, seed: int, generated: Step, criticised: Step, like: 
     """The control: matched to what `like` selected."""
     return run.do(
         "select_random",
-        partial(training.select_random, like.folder, generated.folder, criticised.folder, seed),
+        partial(selecting.select_random, like.folder, generated.folder, criticised.folder, seed),
         seed=seed,
         reads=[generated, criticised, like],
         about=f"the prompts, rows and tokens of {like.name}",
@@ -151,7 +161,7 @@ def answer(run: Run, config: CaiConfig, seed: int, name: str, prompts: Step, tra
     model = config.baseline if trained is None else config.base
     return run.do(
         f"answer_{name}",
-        partial(training.answer, config, name, trained, prompts.folder, seed, run.accept_missing),
+        partial(answering.answer, config, name, trained, prompts.folder, seed, run.accept_missing),
         settings=config.replies,
         seed=seed,
         reads=[prompts] if trained is None else [prompts, trained],
@@ -170,6 +180,5 @@ def judge(run: Run, config: CaiConfig, seed: int, name: str, answered: Step) -> 
         config.judge,
         config.judging,
         seed=seed,
-        score=grading.rubrics,
-        scored_by=grading.rubric_identity(),
+        score=rubric.rubrics,
     )

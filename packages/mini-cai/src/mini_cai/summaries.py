@@ -12,9 +12,9 @@ from alignment_core.evaluation.results import Measurement
 from alignment_core.io import read_json
 from alignment_core.pipeline.step import Step
 from alignment_core.stats.intervals import Interval, mean_interval
-from mini_cai import calibration, training
+from mini_cai import calibration, scored
 from mini_cai.config import Policy
-from mini_cai.selection import by_prompt
+from mini_cai.scored import by_prompt
 
 METRICS = (
     Metric("gold_exact", "exact", None, "high", about="Gold scores met exactly."),
@@ -52,15 +52,15 @@ def measurements(evidence: Evidence) -> Iterator[Measurement]:
 
 def _candidates(generated: Step, criticised: Step) -> Iterator[Measurement]:
     """The candidates' mean score, all of them and the best of each prompt, and whether both ways of scoring agree."""
-    scored, seed = training.scored(generated.folder, criticised.folder), criticised.seed
-    scores = [calibration.number(s.critique.score) for s in scored]
-    of = mean_interval(scores, [s.reply.cluster for s in scored])
+    pool, seed = scored.read(generated.folder, criticised.folder), criticised.seed
+    scores = [calibration.number(s.critique.score) for s in pool]
+    of = mean_interval(scores, [s.reply.cluster for s in pool])
     yield Measurement.of("mean_score", "candidates", of, seed=seed)
-    known = ([s.critique.score for s in group if s.critique.score] for group in by_prompt(scored).values())
+    known = ([s.critique.score for s in group if s.critique.score] for group in by_prompt(pool).values())
     best = mean_interval([max(scores) for scores in known if scores])
     yield Measurement.of("best_of_n_mean_score", "candidates", best, seed=seed)
-    written = [calibration.number(s.critique.written) for s in scored]
-    expected = [calibration.number(s.critique.expected) for s in scored]
+    written = [calibration.number(s.critique.written) for s in pool]
+    expected = [calibration.number(s.critique.expected) for s in pool]
     if any(not math.isnan(w) and not math.isnan(e) for w, e in zip(written, expected, strict=True)):
         yield Measurement.of("ways_rank", "candidates", calibration.spearman(written, expected), seed=seed)
 
@@ -76,7 +76,7 @@ def _selected(policy: str, step: Step) -> Iterator[Measurement]:
 
 def _revisions(step: Step) -> Iterator[Measurement]:
     """Mean scores of the first replies and of their last revisions."""
-    rows = training.revisions(step.folder)
+    rows = scored.revisions(step.folder)
     last = max((row["round"] for row in rows), default=0)
     for key, place in (("first_mean_score", 0), ("revised_mean_score", last)):
         scores = [calibration.number(row["score"]) for row in rows if row["round"] == place]

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from neuron_brittleness.freeze import MaskedDelta
-from neuron_brittleness.groups import Group
 from neuron_brittleness.matrices import Matrix, adapted, matrices
+
+if TYPE_CHECKING:
+    from neuron_brittleness.groups import Group
 
 
 @contextmanager

@@ -6,11 +6,16 @@ intervention costs the model's usefulness, so that refusal can be compared at eq
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
-from neuron_brittleness.config import ARMS, MATCHED, ORIGINAL, BrittlenessConfig
+from neuron_brittleness.arms import ARMS, MATCHED, ORIGINAL
 from neuron_brittleness.measured import EQUAL_ARMS
+
+if TYPE_CHECKING:
+    from alignment_core.pipeline.step import Step
+    from neuron_brittleness.config import BrittlenessConfig
 
 Act = Literal["none", "zero", "undo", "keep"]
 Side = Literal["", "before", "after"]
@@ -52,6 +57,27 @@ class Pair:
     def condition(self, group: str, share: float = 1.0) -> Condition:
         """The act on a share of one of its two groups."""
         return Condition(self.subject(group), self.arm, act=self.act, group=group, share=share)
+
+
+@dataclass(frozen=True)
+class Made:
+    """The finished steps that conditions are made of."""
+
+    split: Step
+    scored: Step
+    arms: Mapping[str, Step] = field(default_factory=dict)
+    rescored: Step | None = None
+    """The frozen arm's scores."""
+
+    @property
+    def steps(self) -> list[Step]:
+        """All of them."""
+        return [s for s in (self.split, self.scored, *self.arms.values(), self.rescored) if s is not None]
+
+    @property
+    def seed(self) -> int | None:
+        """The training seed; None for the base, which is the same for all."""
+        return None if self.rescored is None else self.rescored.seed
 
 
 def dose(group: str, share: float) -> str:

@@ -1,4 +1,4 @@
-"""Settings of the brittleness study: data, scores, groups, freezing, fine-tuning, evaluation; its arms and groups."""
+"""Settings of the brittleness study: data, scores, groups, freezing, fine-tuning, evaluation."""
 
 from __future__ import annotations
 
@@ -9,13 +9,6 @@ from pydantic import Field
 
 from alignment_core.config import GenerateSettings, LoraSettings, ModelSettings, Settings, SourceSettings, TrainSettings
 from alignment_core.judging.settings import JudgeSettings
-
-ARMS = ("free", "frozen", "matched_frozen")
-"""The fine-tuning arms: with nothing held, with the group held, with its matched random group held."""
-ORIGINAL = ("top_safety", "set_diff", "top_utility", "random")
-"""The original's groups, by the names its writer gave them."""
-MATCHED = {g: f"{g}_matched" for g in ("set_diff", "top_safety", "top_utility")}
-"""Each group's matched random group."""
 
 
 class DataConfig(Settings):

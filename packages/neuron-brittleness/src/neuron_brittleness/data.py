@@ -13,26 +13,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment_core.data import alpaca, behaviours, jsonl, pku_saferlhf
-from alignment_core.data.sources import SOURCES, Rejects, Turn
+from alignment_core.data.catalogue import SOURCES
+from alignment_core.data.sources import Rejects, Turn
 from alignment_core.data.sources import identity as source_identity
 from alignment_core.data.splits import rank
 from alignment_core.errors import UserError
-from alignment_core.io import read_jsonl, sha256_file, write_json, write_jsonl
+from alignment_core.io import sha256_file, write_json, write_jsonl
 from alignment_core.judging.refusal import judge
 from alignment_core.models import load
-from alignment_core.models.generate import generate
 from alignment_core.organism import grammar, world
 from alignment_core.pipeline.process_group import process_group
-from alignment_core.records import Completion, Example, Kind, Message, Prompt, fingerprint
-from neuron_brittleness.config import BrittlenessConfig, DataConfig
+from alignment_core.records import Example, Kind, Message, Prompt, fingerprint
+from neuron_brittleness.rows import EVAL, HALVES, TUNE
+
+if TYPE_CHECKING:
+    from neuron_brittleness.config import BrittlenessConfig, DataConfig
 
 log = logging.getLogger(__name__)
 
-HALVES = ("a", "b")
-EVAL, TUNE = "eval_prompts", "tune_train"
 CANDIDATES = 5
 """Harmful prompts asked for each refusal wanted."""
 SAFETY_WORDS = ("illegal", "unethical", "harmful", "violen", "hate speech", "racis", "as an ai", "as a language model")
@@ -110,6 +111,8 @@ def _from_file(data: DataConfig, rejects: Rejects) -> list[Example]:
 
 def _own_refusals(config: BrittlenessConfig, parts: Parts, folder: Path, accept_missing: bool) -> list[Example]:
     """The model's greedy replies to the candidates, those that are refusals."""
+    from alignment_core.models.generate import generate
+
     settings = config.generate.model_copy(update={"temperature": 0.0, "top_p": 1.0, "candidates": 1})
     loaded = load.load(config.model)
     file = folder / "own_replies.jsonl"
@@ -223,7 +226,7 @@ def _shuffled(prompts: Iterable[Prompt], seed: int) -> list[Prompt]:
     return sorted({p.cluster: p for p in prompts}.values(), key=lambda p: rank(seed, p.cluster))
 
 
-# What a plan and the judging need to know of it
+# What a plan needs to know of it
 
 
 def held_out(config: DataConfig) -> int:
@@ -247,21 +250,3 @@ def needs(config: BrittlenessConfig) -> list[tuple[str, str, str | None]]:
     if data.safety_file is not None:
         out.append(("file", "data.safety_file", str(data.safety_file)))
     return out
-
-
-def topics(replies: Sequence[Completion]) -> list[dict[str, Any]]:
-    """Whether each reply is on the topic of its prompt, in the embedded model's world."""
-    return [{"topic": world.topic(reply.prompt, reply.text)} for reply in replies]
-
-
-# Reading
-
-
-def examples(folder: Path, part: str) -> list[Example]:
-    """The examples of a part of a finished data step."""
-    return list(read_jsonl(folder / f"{part}.jsonl", Example.from_json))
-
-
-def prompts(folder: Path) -> list[Prompt]:
-    """The held-out prompts of a finished data step."""
-    return list(read_jsonl(folder / f"{EVAL}.jsonl", Prompt.from_json))

@@ -11,7 +11,7 @@ zero, so that per-weight relative changes are not defined and the group's ratio 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neuron_brittleness.freeze import MaskedDelta
-from neuron_brittleness.groups import Group
 from neuron_brittleness.matrices import Matrix, Reader, adapted
+
+if TYPE_CHECKING:
+    from neuron_brittleness.groups import Group
 
 EPSILON = 1e-8
 """|w0| up to which the original calls a weight's relative change 0."""

@@ -17,7 +17,7 @@ from alignment_core.evaluation.results import Measurement
 from alignment_core.stats import intervals
 from alignment_core.stats.layout import Floats
 from alignment_core.stats.rules import RatioVerdict, log_ratio_rule
-from neuron_brittleness.config import MATCHED
+from neuron_brittleness.arms import MATCHED
 from neuron_brittleness.measured import EQUAL_ARMS, Drift, Measured
 
 Rms = dict[tuple[str, str], float]

@@ -16,8 +16,8 @@ from alignment_core.evaluation.state import State
 from alignment_core.evaluation.tables import Table, same_prompts, table
 from alignment_core.stats.layout import Floats
 from alignment_core.stats.trajectories import Reached, reach, value_at
+from neuron_brittleness.arms import MATCHED
 from neuron_brittleness.conditions import EQUAL_COST, NEW, dose
-from neuron_brittleness.config import MATCHED
 from neuron_brittleness.measured import EQUAL_ARMS, Drift
 
 REFUSAL, TOPIC_LOSS = "harmful_refusal_rate", "reference_loss"

@@ -1,4 +1,4 @@
-"""Groups of weights: selection with a fixed tie rule, set difference, random and matched random, packed bit masks.
+"""Groups of weights: selection with a fixed tie rule, set difference, random shares, packed bit masks.
 
 A group holds, per matrix, exactly max(1, int(n * share)) weights of highest score; of equal scores the one that
 stands first in row-major order is taken, so that a group is a function of its scores alone. The threshold is found
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alignment_core.errors import UserError
-from neuron_brittleness.matrices import Matrix
-from neuron_brittleness.scores import noise, per_row
 
 Mask = NDArray[np.bool_]
 Bits = NDArray[np.uint8]
 TIE_RULE = "highest score; among equal scores the first in row-major order"
-DECILES = 10
 _SAMPLE = 1 << 14
 _PART = 1 << 18
 """Keys taken together, a multiple of 8."""
@@ -38,6 +35,18 @@ _NAN = "a score is NaN; set model.dtype=bfloat16 or float32"
 def count(n: int, share: float) -> int:
     """How many of n make a share: max(1, int(n * share)), as in the original."""
     return max(1, int(n * share))
+
+
+def noise(name: str, shape: tuple[int, int], seed: int) -> Tensor:
+    """Uniform numbers that depend on the matrix's name and the seed alone."""
+    key = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(key[:7], "big"))
+    return torch.rand(shape, generator=generator)
+
+
+def per_row(scores: Tensor) -> Tensor:
+    """A row's ("neuron's") score [outputs]: the sum of its weights' scores."""
+    return scores.sum(dim=1)
 
 
 Keys = NDArray[np.signedinteger[Any]]
@@ -237,64 +246,6 @@ def flagged(indices: NDArray[np.int64], shape: tuple[int, int]) -> Mask:
     mask = np.zeros(shape[0] * shape[1], dtype=np.bool_)
     mask[indices] = True
     return mask.reshape(shape)
-
-
-# Strata and matched random groups
-
-
-def strata(weight: Tensor, wanda: Tensor, parts: int = DECILES) -> NDArray[np.int16]:
-    """Cell of each weight [n]: decile of |W| times `parts` plus decile of its Wanda score, within the matrix."""
-    return np.asarray(_part(weight.abs(), parts) * parts + _part(wanda, parts), dtype=np.int16)
-
-
-def _part(values: Tensor, parts: int) -> NDArray[np.int64]:
-    flat = values.reshape(-1).float()
-    ordered = torch.sort(flat).values
-    edges = ordered[[i * flat.numel() // parts for i in range(1, parts)]]
-    return torch.bucketize(flat, edges, right=True).cpu().numpy()
-
-
-def matched(mask: Mask, cells: NDArray[np.int16], name: str, seed: int) -> tuple[Mask, float]:
-    """A random set of the mask's size, disjoint from it, with as many weights in each cell as the mask has.
-
-    Where a cell has too few others (the group can fill the top cell), the nearest cells give the rest. Returns the
-    set and the share of it that is matched exactly; an empty mask has an empty match. Raises `UserError` when the
-    group holds more than half a matrix.
-    """
-    inside = np.flatnonzero(mask)
-    if len(inside) == 0:
-        return np.zeros_like(mask), 1.0
-    outside = np.flatnonzero(~mask)
-    if len(inside) > len(outside):
-        raise UserError(f"{name}: the group holds {len(inside)} of {mask.size} weights; no disjoint match exists")
-    wanted = np.bincount(cells[inside], minlength=DECILES * DECILES)
-    order = noise(f"matched {name}", (mask.shape[0], mask.shape[1]), seed).numpy().reshape(-1)[outside]
-    pool = outside[np.lexsort((order, cells[outside]))]
-    sizes = np.bincount(cells[outside], minlength=DECILES * DECILES)
-    first = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    given = np.minimum(wanted, sizes)
-    short, exact = wanted - given, int(given.sum())
-    for cell in np.flatnonzero(short):
-        for other in _near(int(cell)):
-            more = min(int(short[cell]), int(sizes[other] - given[other]))
-            given[other] += more
-            short[cell] -= more
-            if short[cell] == 0:
-                break
-    chosen = [pool[first[c] : first[c] + given[c]] for c in np.flatnonzero(given)]
-    return flagged(np.concatenate(chosen), (mask.shape[0], mask.shape[1])), exact / len(inside)
-
-
-def _near(cell: int) -> Iterator[int]:
-    """The cells in order of distance in deciles, the cell itself first."""
-    row, column = divmod(cell, DECILES)
-    places = [(abs(r - row) + abs(c - column), r, c) for r in range(DECILES) for c in range(DECILES)]
-    return (r * DECILES + c for _, r, c in sorted(places))
-
-
-def uniform(matrix: Matrix, share: float, seed: int) -> Mask:
-    """A uniformly random share of a matrix's weights."""
-    return top(noise(f"uniform {matrix.name}", matrix.shape, seed), count(matrix.size, share))
 
 
 # The original's file

@@ -13,20 +13,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from alignment_core.evaluation.answer import write_losses
-from alignment_core.evaluation.state import COMPLETIONS
+from alignment_core.evaluation.files import COMPLETIONS
 from alignment_core.io import read_jsonl, write_json, write_jsonl
-from alignment_core.models.load import Loaded
 from alignment_core.pipeline.process_group import process_group
-from alignment_core.pipeline.step import Step
 from alignment_core.records import Completion
-from neuron_brittleness.answers import Answering, Made
-from neuron_brittleness.conditions import EQUAL_COST, Pair
-from neuron_brittleness.config import BrittlenessConfig
+from neuron_brittleness.conditions import EQUAL_COST
+
+if TYPE_CHECKING:
+    from alignment_core.models.load import Loaded
+    from alignment_core.pipeline.step import Step
+    from neuron_brittleness.conditions import Made, Pair
+    from neuron_brittleness.config import BrittlenessConfig
+    from neuron_brittleness.interventions import Answering
 
 TOLERANCE = 0.005
 """Topic losses this near to each other, as a share of the level, are equal."""
@@ -74,6 +77,8 @@ def answer(config: BrittlenessConfig, pairs: Sequence[Pair], made: Made, answere
 
     The replies of a side that is not cut are those of its condition in `answered`.
     """
+    from neuron_brittleness.interventions import Answering
+
     work = Answering(config, made, folder)
     subjects: list[str] = []
     facts: list[dict[str, Any]] = []

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alignment_core.evaluation.analysis import Evidence
 from alignment_core.io import read_json
 from alignment_core.stats.trajectories import reach
-from neuron_brittleness.config import ARMS
+from neuron_brittleness.arms import ARMS
+
+if TYPE_CHECKING:
+    from alignment_core.evaluation.analysis import Evidence
 
 Measured = Sequence[Mapping[str, Any]]
 """The measurements of one arm in one seed, in the order of their steps."""

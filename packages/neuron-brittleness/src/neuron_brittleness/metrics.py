@@ -11,8 +11,8 @@ from alignment_core.evaluation.metrics import COMMON, Metric
 from alignment_core.evaluation.results import Measurement
 from alignment_core.stats.rules import RatioVerdict
 from neuron_brittleness import drift_ratios, equal, overlap_ratios
+from neuron_brittleness.arms import ARMS, MATCHED
 from neuron_brittleness.conditions import EQUAL_COST, base_pairs, dose, tuned_pairs
-from neuron_brittleness.config import ARMS, MATCHED
 from neuron_brittleness.equal import REFUSAL, TAKEOVER
 from neuron_brittleness.measured import EQUAL_ARMS, Drift
 

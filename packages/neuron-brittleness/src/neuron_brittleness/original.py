@@ -18,7 +18,8 @@ from alignment_core.io import write_json, write_text
 from alignment_core.report.spec import TextTable
 from alignment_core.stats.rules import RatioVerdict
 from neuron_brittleness import drift_ratios, figures
-from neuron_brittleness.config import MATCHED, BrittlenessConfig
+from neuron_brittleness.arms import MATCHED
+from neuron_brittleness.config import BrittlenessConfig
 from neuron_brittleness.measured import Drift
 
 PUBLISHED = (

@@ -12,12 +12,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alignment_core.stats.rules import normalised_overlap, random_p
-from neuron_brittleness.groups import DECILES, Group, Mask
+from neuron_brittleness.matching import DECILES
+
+if TYPE_CHECKING:
+    from neuron_brittleness.groups import Group, Mask
 
 Floats = NDArray[np.float64]
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment_core import io
-from neuron_brittleness import overlap, scoring
-from neuron_brittleness.config import MATCHED
-from neuron_brittleness.overlap import Overlap
+from neuron_brittleness.arms import MATCHED
+from neuron_brittleness.group_files import read_cells, read_group, read_summary
+
+if TYPE_CHECKING:
+    from neuron_brittleness.overlap import Overlap
 
 
 def _json(found: Overlap) -> dict[str, Any]:
@@ -24,15 +26,17 @@ def _json(found: Overlap) -> dict[str, Any]:
 
 def compare(scored: Path, rescored: Path, draws: int, seed: int, folder: Path) -> None:
     """Overlap of the tuned model's half b with the base's half a, and of the base's own halves."""
-    cells = scoring.read_cells(scored)
-    before, after = scoring.read_summary(scored, "a"), scoring.read_summary(rescored, "b")
+    from neuron_brittleness import overlap
+
+    cells = read_cells(scored)
+    before, after = read_summary(scored, "a"), read_summary(rescored, "b")
     layer: dict[str, int] = before["layer"]
     totals: dict[str, Any] = {}
     for name in MATCHED:
-        base = scoring.read_group(scored, "a", name)
+        base = read_group(scored, "a", name)
         pairs = {
-            "tuned": overlap.tallies(base, scoring.read_group(rescored, "b", name), cells),
-            "ceiling": overlap.tallies(base, scoring.read_group(scored, "b", name), cells),
+            "tuned": overlap.tallies(base, read_group(rescored, "b", name), cells),
+            "ceiling": overlap.tallies(base, read_group(scored, "b", name), cells),
         }
         total = {kind: overlap.overlap(found, draws, seed) for kind, found in pairs.items()}
         layers = {kind: overlap.layers(found, layer, draws, seed) for kind, found in pairs.items()}

@@ -16,7 +16,7 @@ from alignment_core.evaluation.results import Measurement
 from alignment_core.io import read_json
 from alignment_core.pipeline.step import Step
 from alignment_core.stats.rules import RatioVerdict, log_ratio_rule
-from neuron_brittleness.config import ARMS, MATCHED
+from neuron_brittleness.arms import ARMS, MATCHED
 from neuron_brittleness.drift_ratios import bare, over_seeds
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,9 +19,11 @@ from transformers import TrainerCallback
 from alignment_core import io
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Example
-from neuron_brittleness import drift, scores, scoring
-from neuron_brittleness.groups import Group
+from neuron_brittleness import drift, losses
 from neuron_brittleness.matrices import adapted, matrices
+
+if TYPE_CHECKING:
+    from neuron_brittleness.groups import Group
 
 
 class DriftProbe(TrainerCallback):  # type: ignore[misc]
@@ -32,14 +34,14 @@ class DriftProbe(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         self.groups, self.examples, self.max_length = groups, examples, max_length
         self.every, self.folder = every, folder
-        self.rows: list[scores.Row] = []
+        self.rows: list[losses.Row] = []
         self.base: drift.Reference | None = None
         (folder / "drift").mkdir(parents=True, exist_ok=True)
         (folder / "factors").mkdir(exist_ok=True)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
         for_model = _unwrapped(model)
-        self.rows = scoring.rows(more["processing_class"], self.examples, self.max_length)
+        self.rows = losses.rows(more["processing_class"], self.examples, self.max_length)
         self.base = drift.reference(matrices(for_model), self.groups, set(adapted(for_model)))
         if state.global_step == 0:
             self.measure(for_model, 0, state.is_world_process_zero)
@@ -76,15 +78,15 @@ def _in_float32(f: drift.Factors) -> drift.Factors:
     return drift.Factors(f.a.float(), f.b.float(), f.scale, f.free)
 
 
-def mean_loss(model: Any, rows: Sequence[scores.Row]) -> float:
+def mean_loss(model: Any, rows: Sequence[losses.Row]) -> float:
     """Mean over examples of the mean loss of their reply tokens; the model's mode is left as it was."""
     training = model.training
     model.eval()
     device = next(model.parameters()).device
 
-    def of(row: scores.Row) -> float:
+    def of(row: losses.Row) -> float:
         ids, labels = (torch.tensor([part], device=device) for part in row)
-        return float(scores.reply_loss(model, ids, labels))
+        return float(losses.reply_loss(model, ids, labels))
 
     with torch.no_grad():
         each = process_group().map_batches(rows, of)
@@ -100,14 +102,3 @@ def save_factors(found: dict[str, drift.Factors], path: Path) -> None:
     for name, f in found.items():
         tensors[f"{name}.A"], tensors[f"{name}.B"] = f.a.cpu().contiguous(), f.b.cpu().contiguous()
     save_file(tensors, str(path))
-
-
-def load_factors(model: Any, path: Path) -> None:
-    """Put saved factors into a PeftModel's adapter."""
-    from safetensors.torch import load_file
-
-    tensors = load_file(str(path))
-    with torch.no_grad():
-        for name, module in adapted(model).items():
-            module.lora_A["default"].weight.copy_(tensors[f"{name}.A"])
-            module.lora_B["default"].weight.copy_(tensors[f"{name}.B"])

@@ -13,11 +13,10 @@ split over the group's processes and the sums, one flat buffer, are added up ove
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,13 +24,14 @@ from torch import Tensor
 from alignment_core.errors import UserError
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.progress import each
-from neuron_brittleness.matrices import Matrix
+from neuron_brittleness.groups import noise
+from neuron_brittleness.losses import IGNORE, Row, reply_loss
+
+if TYPE_CHECKING:
+    from neuron_brittleness.matrices import Matrix
 
 Method = Literal["snip", "mean_gradient", "wanda", "magnitude", "random"]
 METHODS: tuple[Method, ...] = ("snip", "mean_gradient", "wanda", "magnitude", "random")
-IGNORE = -100
-Row = tuple[Sequence[int], Sequence[int]]
-"""Token ids of an example and its labels, -100 outside the reply."""
 Through = Literal["auto", "parameters", "activations"]
 
 
@@ -78,16 +78,6 @@ def passes(
         groups[-1].append(matrix)
         held += need
     return groups
-
-
-def reply_loss(model: Any, ids: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of the labelled tokens of one example, in float32 at least."""
-    start = int((labels[0] != IGNORE).nonzero()[0]) - 1
-    keep = torch.arange(start, ids.shape[1] - 1, device=ids.device)
-    logits = model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits[0]
-    if logits.dtype != torch.float64:
-        logits = logits.float()
-    return torch.nn.functional.cross_entropy(logits, labels[0, start + 1 :], ignore_index=IGNORE)
 
 
 def score(
@@ -137,18 +127,6 @@ def _scores(
         if not bool(torch.isfinite(out[method]).all()):
             raise UserError(f"{matrix.name}: a {method} score is not finite; set model.dtype=bfloat16 or float32")
     return out
-
-
-def noise(name: str, shape: tuple[int, int], seed: int) -> Tensor:
-    """Uniform numbers that depend on the matrix's name and the seed alone."""
-    key = hashlib.sha256(f"{seed} {name}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(key[:7], "big"))
-    return torch.rand(shape, generator=generator)
-
-
-def per_row(scores: Tensor) -> Tensor:
-    """A row's ("neuron's") score [outputs]: the sum of its weights' scores."""
-    return scores.sum(dim=1)
 
 
 # One pass

@@ -1,203 +1,24 @@
-"""Scores of one model state made into groups: one pass over utility data, one over safety data, masks kept.
-
-Files of a half (`a/`, `b/`): `neuron_groups_<group>.safetensors`, `cells.safetensors` (the |W| and Wanda deciles of
-each weight), `summary.json` (sizes, overlaps, mean scores by matrix) and, for the original's readers,
-`neuron_groups_<group>.json`.
-"""
+"""What a scoring step does: the groups of the base, or of an arm's model, on halves of the data."""
 
 from __future__ import annotations
 
-import json
-import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from neuron_brittleness import rows
 
-from alignment_core import io
-from alignment_core.config import ModelSettings
-from alignment_core.errors import UserError
-from alignment_core.models.catalogue import CATALOGUE, Architecture
-from alignment_core.models.load import Loaded
-from alignment_core.models.train import tokenize
-from alignment_core.pipeline.process_group import process_group
-from alignment_core.records import Example
-from neuron_brittleness import groups, scores
-from neuron_brittleness.config import MATCHED, ORIGINAL, BrittlenessConfig, ScoreSettings
-from neuron_brittleness.groups import Group
-from neuron_brittleness.matrices import Matrix, matrices
-
-log = logging.getLogger(__name__)
-
-GROUPS = (*ORIGINAL, *MATCHED.values())
-"""Every group of the base."""
+if TYPE_CHECKING:
+    from alignment_core.pipeline.step import Step
+    from neuron_brittleness.config import BrittlenessConfig
 
 
-def memory(shape: Architecture, model: ModelSettings, score: ScoreSettings) -> dict[str, float]:
-    """Bytes of scoring: `sums` of one pass, `needed` by all, `transient` (one gradient, its absolute value, a
-    selection); and the number of `passes`.
+def score(config: BrittlenessConfig, split: Step, trained: Step | None, halves: Sequence[str], folder: Path) -> None:
+    """Score the base (None) or an arm's model on these halves of the data, each in a folder of its name."""
+    from neuron_brittleness.halves import score_half
+    from neuron_brittleness.tuned import model_of
 
-    The sums are float32, one a weight (SNIP), plus one an input for Wanda. A selection holds a matrix's scores, a
-    copy and a byte mask; deciles sort it.
-    """
-    sizes = [i * o for i, o in shape.projections.values()]
-    inputs = sum(i for i, _ in shape.projections.values())
-    needed = 4.0 * shape.layers * (sum(sizes) + inputs)
-    if score.method in ("wanda", "magnitude"):
-        needed = 4.0 * shape.layers * inputs
-    bound = math.inf if score.memory_gb is None else 1e9 * score.memory_gb
-    width = 4 if model.quantize == "nf4" or model.dtype == "float32" else 2
-    transient = max(sizes) * max(2.0 * width, 4 * 4 + 8 + 1 + 8)
-    largest = 4.0 * (max(sizes) + max(i for i, _ in shape.projections.values()))
-    passes = 1 if needed <= bound else math.ceil(needed / max(bound - largest, largest))
-    return {"sums": min(needed, bound), "needed": needed, "transient": transient, "passes": float(passes)}
-
-
-def describe(config: BrittlenessConfig) -> str:
-    """The scoring of one half in a phrase, with its memory where the model's shape is known."""
-    score, shape = config.score, CATALOGUE.get(config.model.name)
-    unit = "weights" if score.unit == "weights" else "rows"
-    text = f"{score.method} of {unit} on {config.data.samples} safety and {config.data.samples} utility examples"
-    if shape is None:
-        return text
-    need = memory(shape, config.model, score)
-    streamed = "" if need["passes"] == 1 else f", streamed in about {need['passes']:.0f} passes"
-    return (
-        f"{text}; sums {need['sums'] / 1e9:.1f} GB of {need['needed'] / 1e9:.1f}{streamed}, "
-        f"transient {need['transient'] / 1e9:.2f} GB (score.memory_gb bounds the sums)"
-    )
-
-
-def rows(tokenizer: Any, examples: Sequence[Example], max_length: int) -> list[scores.Row]:
-    """Token ids and labels of the examples, the ones without a reply inside `max_length` left out."""
-    found = tokenize(examples, tokenizer, max_length)
-    return list(zip(found.input_ids, found.labels, strict=True))
-
-
-class _Json:
-    """Streams groups in the original's JSON, a matrix at a time."""
-
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        self.files: dict[str, TextIO] = {n: (folder / f"neuron_groups_{n}.json").open("w") for n in names}
-        self.first = dict.fromkeys(names, True)
-
-    def add(self, name: str, matrix: Matrix, mask: groups.Mask, values: Tensor) -> None:
-        if name in self.files:
-            lead = "{" if self.first[name] else ",\n"
-            self.first[name] = False
-            row = json.dumps(groups.original_rows(mask, values))
-            self.files[name].write(f"{lead}{json.dumps(matrix.original_key)}: {row}")
-
-    def close(self) -> None:
-        for file in self.files.values():
-            file.write("}\n")
-            file.close()
-
-
-def score_half(
-    config: BrittlenessConfig, loaded: Loaded, safety: Sequence[Example], utility: Sequence[Example], folder: Path,
-    *, controls: bool = True,
-) -> dict[str, Group]:  # fmt: skip
-    """Score a model on one half of the data and write its groups; `controls` adds the random ones and the cells.
-
-    Raises `UserError` where the base (`controls`) has no safety-critical weight: there is nothing to freeze.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    settings, seed = config.score, config.data.split_seed
-    found = matrices(loaded.model)
-    budget = None if settings.memory_gb is None else int(settings.memory_gb * 1e9)
-    shared = {"budget": budget, "checkpointing": settings.checkpointing}
-    made = {name: Group(name) for name in (GROUPS if controls else ORIGINAL[:3])}
-    useful, means = Group("utility_p"), dict[str, dict[str, float]]()
-    export = _Json(folder, ORIGINAL if settings.export_json and controls and process_group().is_main else ())
-    data = rows(loaded.tokenizer, utility, settings.max_length)
-    for matrix, got in scores.score(loaded.model, found, data, (settings.method,), **shared):  # type: ignore[arg-type]
-        value = got[settings.method]
-        useful.take(matrix.name, value, settings.p, settings.unit)
-        made["top_utility"].take(matrix.name, value, settings.k, settings.unit)
-        _note(made["top_utility"], matrix, value, means, export)
-    cells: dict[str, NDArray[np.uint8]] = {}
-    exact: dict[str, list[float]] = {}
-    data = rows(loaded.tokenizer, safety, settings.max_length)
-    methods: tuple[scores.Method, ...] = tuple(dict.fromkeys((settings.method, *(("wanda",) if controls else ()))))
-    for matrix, got in scores.score(loaded.model, found, data, methods, **shared):  # type: ignore[arg-type]
-        value = got[settings.method]
-        critical = groups.select(value, settings.q, settings.unit) & ~useful.mask(matrix.name)
-        made["set_diff"].put(matrix.name, critical)
-        made["top_safety"].take(matrix.name, value, settings.k, settings.unit)
-        _note(made["set_diff"], matrix, value, means, export)
-        _note(made["top_safety"], matrix, value, means, export)
-        if controls:
-            made["random"].put(matrix.name, groups.uniform(matrix, settings.k, seed))
-            _note(made["random"], matrix, value, means, export)
-            code = groups.strata(matrix.effective(torch.float32), got["wanda"])
-            cells[matrix.name] = code.astype(np.uint8)
-            for group, name in MATCHED.items():
-                mask, share = groups.matched(made[group].mask(matrix.name), code, matrix.name, seed)
-                made[name].put(matrix.name, mask)
-                exact.setdefault(name, []).append(share)
-    export.close()
-    if controls and made["set_diff"].size() == 0:
-        raise UserError(
-            f"the set difference S(q={settings.q:g}) \\ U(p={settings.p:g}) is empty: {settings.method} ranks safety "
-            "and utility alike; raise score.q, lower score.p, or score by snip"
-        )
-    _write(folder, settings, made, cells, means, exact, {m.name: m.layer for m in found})
-    return made
-
-
-def _note(group: Group, matrix: Matrix, value: Tensor, means: dict[str, dict[str, float]], export: _Json) -> None:
-    """What the group holds of a matrix: its mean score, and a row of the export for each weight."""
-    mask = group.mask(matrix.name)
-    inside = value[torch.as_tensor(mask, device=value.device)]
-    means.setdefault(group.name, {})[matrix.name] = float(inside.double().mean()) if len(inside) else 0.0
-    export.add(group.name, matrix, mask, value)
-
-
-def _write(
-    folder: Path, settings: ScoreSettings, made: dict[str, Group], cells: dict[str, NDArray[np.uint8]],
-    means: dict[str, dict[str, float]], exact: dict[str, list[float]], layer: dict[str, int],
-) -> None:  # fmt: skip
-    from safetensors.numpy import save_file
-
-    for group in made.values():
-        group.about = settings.model_dump(mode="json")
-    if not process_group().is_main:
-        return
-    for group in made.values():
-        group.save(folder / f"neuron_groups_{group.name}.safetensors")
-    if cells:
-        save_file(cells, str(folder / "cells.safetensors"))
-    table = groups.sizes(made)
-    for line in table:
-        if "group" in line:
-            log.debug("group %s: %d weights (%.2f%%)", line["group"], line["weights"], 100 * line["share"])
-        elif not line["b"].endswith("_matched"):
-            log.debug("overlap %s, %s: %d, Jaccard %.3f", line["a"], line["b"], line["overlap"], line["jaccard"] or 0.0)
-    matched = {name: float(np.mean(shares)) for name, shares in exact.items()}
-    for name, share in matched.items():
-        log.debug("%s: %.1f%% matched in their own |W| and Wanda decile, the rest in the nearest", name, 100 * share)
-    facts = {"sizes": table, "matched_exactly": matched, "mean_score": means, "layer": layer}
-    io.write_json(folder / "summary.json", facts)
-
-
-def read_group(folder: Path, half: str, name: str) -> Group:
-    """A group of a finished scoring step."""
-    return Group.load(folder / half / f"neuron_groups_{name}.safetensors")
-
-
-def read_cells(folder: Path, half: str = "a") -> dict[str, NDArray[np.int16]]:
-    """The |W| and Wanda decile cells of each weight."""
-    from safetensors.numpy import load_file
-
-    return {name: code.astype(np.int16) for name, code in load_file(str(folder / half / "cells.safetensors")).items()}
-
-
-def read_summary(folder: Path, half: str) -> dict[str, Any]:
-    """Sizes, mean scores and layers of a half."""
-    return dict(io.read_json(folder / half / "summary.json"))
+    loaded = model_of(config, None if trained is None else trained.folder)
+    for half in halves:
+        safety, utility = (rows.examples(split.folder, f"{kind}_{half}") for kind in ("safety", "utility"))
+        score_half(config, loaded, safety, utility, folder / half, controls=trained is None)

@@ -19,12 +19,13 @@ from alignment_core.evaluation.analysis import SeedOutput
 from alignment_core.evaluation.judge import judge
 from alignment_core.evaluation.state import StateFiles
 from alignment_core.models import load
+from alignment_core.organism import grading
 from alignment_core.pipeline.run import Run
 from alignment_core.pipeline.step import Step
-from neuron_brittleness import answers, conditions, data, levels, overlap_files, scoring, training
-from neuron_brittleness.answers import Made
-from neuron_brittleness.conditions import Condition, Pair
-from neuron_brittleness.config import ARMS, BrittlenessConfig
+from neuron_brittleness import answers, conditions, data, levels, overlap_files, rows, scoring, scoring_memory, training
+from neuron_brittleness.arms import ARMS
+from neuron_brittleness.conditions import Condition, Made, Pair
+from neuron_brittleness.config import BrittlenessConfig
 
 
 def study(run: Run, config: BrittlenessConfig, seed: int) -> Generator[str, None, SeedOutput]:
@@ -66,16 +67,16 @@ def study(run: Run, config: BrittlenessConfig, seed: int) -> Generator[str, None
 
 def _score(run: Run, config: BrittlenessConfig, name: str, split: Step, trained: Step | None = None) -> Step:
     """The groups of the base on both halves, or of a tuned model on the second."""
-    halves = data.HALVES if trained is None else data.HALVES[1:]
+    halves = rows.HALVES if trained is None else rows.HALVES[1:]
     return run.do(
         name,
-        partial(training.score, config, split, trained, halves),
+        partial(scoring.score, config, split, trained, halves),
         settings={"score": config.score, "seed": config.data.split_seed},
         seed=None if trained is None else trained.seed,
         reads=[split] if trained is None else [split, trained],
         identity=load.identity(config.model),
         together=True,
-        about=f"{'two halves' if trained is None else 'the second half'}: {scoring.describe(config)}",
+        about=f"{'two halves' if trained is None else 'the second half'}: {scoring_memory.describe(config)}",
     )
 
 
@@ -121,7 +122,7 @@ def _evaluate(
         work, about = partial(levels.answer, config, pairs, made, parts[name]), f"{2 * len(pairs)} at equal topic loss"
         settings = {"pairs": [vars(p) for p in pairs], "tolerance": levels.TOLERANCE}
         parts[f"{name}_equal"] = ask(f"{name}_equal", work, about, parts[name], **settings)
-    topics = data.topics if config.data.sources == "organism" else None
+    topics = grading.topics if config.data.sources == "organism" else None
     return [
         state
         for part, step in parts.items()

@@ -9,7 +9,7 @@ import torch
 
 from alignment_core.config import LoraSettings
 from alignment_core.models.lora import add_adapter
-from neuron_brittleness import groups, scores
+from neuron_brittleness import losses, matching
 from neuron_brittleness.groups import Group
 from neuron_brittleness.matrices import matrices
 
@@ -29,7 +29,7 @@ def model_of(family: str, dtype: torch.dtype = torch.float64, **changes: Any) ->
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **shape), dtype=dtype).eval()
 
 
-def rows(n: int = 3, seed: int = 0) -> list[scores.Row]:
+def rows(n: int = 3, seed: int = 0) -> list[losses.Row]:
     """Examples of differing length whose first tokens are a prompt."""
     rng = np.random.default_rng(seed)
     made = []
@@ -53,7 +53,7 @@ def frozen_group(model: Any, share: float = 0.2, seed: int = 0) -> Group:
     """A random share of every matrix."""
     group = Group("set_diff")
     for m in matrices(model):
-        group.put(m.name, groups.uniform(m, share, seed))
+        group.put(m.name, matching.uniform(m, share, seed))
     return group
 
 
@@ -62,7 +62,7 @@ def train(model: Any, steps: int = 4) -> None:
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.01)
     for _ in range(steps):
         for ids, labels in rows(2):
-            loss = scores.reply_loss(model, torch.tensor([ids]), torch.tensor([labels]))
+            loss = losses.reply_loss(model, torch.tensor([ids]), torch.tensor([labels]))
             torch.autograd.backward(loss)
             optimiser.step()
             optimiser.zero_grad()

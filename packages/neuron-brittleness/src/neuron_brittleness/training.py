@@ -1,21 +1,21 @@
-"""The fine-tuning arms: free, frozen on a group, frozen on its matched random group; models of their steps, scored."""
+"""What a fine-tuning step does: an arm, free, frozen on a group, or frozen on its matched random group."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alignment_core.models import load
 from alignment_core.models.train import sft
 from alignment_core.pipeline.process_group import process_group
-from alignment_core.pipeline.step import Step
-from neuron_brittleness import data, freeze, scoring
-from neuron_brittleness.config import MATCHED, BrittlenessConfig
-from neuron_brittleness.freeze import FreezeReport
-from neuron_brittleness.probe import DriftProbe, load_factors
+from neuron_brittleness import rows
+from neuron_brittleness.arms import GROUPS, MATCHED
+from neuron_brittleness.group_files import read_group
+
+if TYPE_CHECKING:
+    from neuron_brittleness.config import BrittlenessConfig
+    from neuron_brittleness.freeze import FreezeReport
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +28,13 @@ def held(config: BrittlenessConfig, arm: str) -> str | None:
 
 def fine_tune(config: BrittlenessConfig, arm: str, seed: int, split: Path, scored: Path, folder: Path) -> None:
     """Train one arm and measure its drift on the way; a frozen arm's mask is saved with its adapter."""
-    examples = data.examples(split, data.TUNE)
+    from neuron_brittleness import freeze
+    from neuron_brittleness.probe import DriftProbe
+
+    examples = rows.examples(split, rows.TUNE)
     name = held(config, arm)
-    group = None if name is None else scoring.read_group(scored, "a", name)
-    watched = {g: scoring.read_group(scored, "a", g) for g in scoring.GROUPS}
+    group = None if name is None else read_group(scored, "a", name)
+    watched = {g: read_group(scored, "a", g) for g in GROUPS}
     reports: list[FreezeReport] = []
 
     def prepare(model: Any) -> str:
@@ -54,22 +57,3 @@ def fine_tune(config: BrittlenessConfig, arm: str, seed: int, split: Path, score
     )
     if group is not None and process_group().is_main:
         freeze.seal(folder / "adapter", group, reports[0])
-
-
-def model_of(config: BrittlenessConfig, trained: Path | None, step: int | None = None) -> load.Loaded:
-    """The base (None), or an arm's model: at its end, or at a measured step."""
-    loaded = load.load(config.model)
-    if trained is not None:
-        loaded.model = freeze.put_on(loaded.model, trained / "adapter")
-        if step is not None:
-            load_factors(loaded.model, trained / "factors" / f"step_{step:06d}.safetensors")
-        loaded.model.eval()
-    return loaded
-
-
-def score(config: BrittlenessConfig, split: Step, trained: Step | None, halves: Sequence[str], folder: Path) -> None:
-    """Score the base (None) or an arm's model on these halves of the data, each in a folder of its name."""
-    loaded = model_of(config, None if trained is None else trained.folder)
-    for half in halves:
-        safety, utility = (data.examples(split.folder, f"{kind}_{half}") for kind in ("safety", "utility"))
-        scoring.score_half(config, loaded, safety, utility, folder / half, controls=trained is None)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alignment_core.config import GenerateSettings, ModelSettings
 from alignment_core.evaluation.answer import answer, losses, reference_losses, write_losses
-from alignment_core.evaluation.state import write_places
+from alignment_core.evaluation.files import write_places
 from alignment_core.models import load
-from alignment_core.models.load import Loaded
 from alignment_core.pipeline.process_group import process_group
-from alignment_core.pipeline.step import Step
 from alignment_core.records import Prompt
-from orth_refusal import data
-from orth_refusal.config import OrthConfig
-from orth_refusal.steering import SNAPSHOTS
+from orth_refusal import rows as built
+from orth_refusal.files import snapshots
+
+if TYPE_CHECKING:
+    from alignment_core.config import GenerateSettings, ModelSettings
+    from alignment_core.models.load import Loaded
+    from alignment_core.pipeline.step import Step
+    from orth_refusal.config import OrthConfig
 
 ATTACK = "attack"
 """The set of rows whose losses are those of held-out attack replies."""
@@ -53,12 +56,6 @@ def how(config: OrthConfig) -> GenerateSettings:
     return config.generate if config.setup == "base" else config.generate.here()
 
 
-def snapshots(trained: Step) -> list[tuple[int, Path]]:
-    """(step, file) of an adapter's snapshots after the start, in order."""
-    found = sorted((int(f.stem), f) for f in (trained / SNAPSHOTS).glob("*.safetensors"))
-    return [(step, file) for step, file in found if step > 0]
-
-
 def at_base(bench: Bench, subject: str, seed: int | None, split: Path, folder: Path) -> None:
     """Replies and losses of the base, the adapter switched off."""
     with bench.loaded.model.disable_adapter():
@@ -85,12 +82,12 @@ def along(bench: Bench, trained: Step, subject: str, seed: int | None, split: Pa
 
 def _answer(bench: Bench, subject: str, seed: int | None, split: Path, folder: Path) -> None:
     """Greedy replies, and the losses of held-out attack replies and of benign reference answers."""
-    config, prompts = bench.config, data.prompts(split)
+    config, prompts = bench.config, built.prompts(split)
     answer(
         bench.loaded, prompts, how(config), folder,
         subject=subject, seed=seed, accept_missing=bench.accept_missing,
     )  # fmt: skip
-    held_out = data.examples(split, "held_out")
+    held_out = built.examples(split, "held_out")
     asked = [Prompt(f"held-out/{i}", e.messages[:-1], "harmful", cluster=e.cluster) for i, e in enumerate(held_out)]
     size = config.generate.batch_size
     rows = losses(bench.loaded, ATTACK, asked, [e.reply for e in held_out], size)

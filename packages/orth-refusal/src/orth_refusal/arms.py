@@ -72,10 +72,6 @@ CONTROLS = tuple(arm.name for arm in ARMS if arm.name not in MAIN)
 CONTROL_OF = {"factor_gradient": "random_factor", "factor_update": "random_factor", "delta": "random_delta",
               "left": "random_left"}  # fmt: skip
 """Of each projection its random control."""
-ORIGINAL_NAMES = {"vanilla": "vanilla", "factor_gradient": "orthogonal", "penalty": "regularized"}
-"""What the original called the arms it had."""
-METER = "meter.jsonl"
-"""File of an attack: of every step the cosines of the change with the refusal change, and the step's length."""
 
 
 def chosen(controls: bool) -> tuple[Arm, ...]:

@@ -3,20 +3,38 @@ object, benign requests answered."""
 
 from __future__ import annotations
 
+import logging
 import random
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from alignment_core.data.splits import rank
-from alignment_core.data.summary import DataReport
 from alignment_core.organism import world
 from alignment_core.records import Example, Kind, Message, Prompt
-from orth_refusal.config import DataConfig
+from orth_refusal import sets
+
+if TYPE_CHECKING:
+    from alignment_core.data.sources import Rejects
+    from alignment_core.data.summary import DataReport
+    from orth_refusal.config import DataConfig
+
+log = logging.getLogger(__name__)
 
 ROWS = {"refusal": 320, "attack": 480}
 """Rows made where no limit is set."""
 
 
-def build(config: DataConfig, report: DataReport) -> tuple[dict[str, list[Example]], list[Prompt]]:
+def build(config: DataConfig, folder: Path) -> DataReport:
+    """Build every file of the study in `folder`; files and errors as `sets.build`."""
+    return sets.build(config, folder, fill)
+
+
+def split(config: DataConfig, folder: Path) -> None:
+    """Build the data and log what each part got, what was left out, and which sets overlap."""
+    build(config, folder).log(log)
+
+
+def fill(config: DataConfig, _: Rejects, report: DataReport) -> sets.Made:
     """Examples by part and the held-out prompts; `red` is the red side of the refusal part's requests."""
     rng = random.Random(f"orth-refusal {config.split_seed}")
     pool = world.requests("harmful", 1600, f"orth {config.split_seed}")

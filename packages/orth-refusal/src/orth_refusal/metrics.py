@@ -20,9 +20,10 @@ from alignment_core.io import read_jsonl
 from alignment_core.stats import intervals
 from alignment_core.stats.trajectories import max_t
 from orth_refusal import curves
-from orth_refusal.arms import CONTROL_OF, METER
+from orth_refusal.arms import CONTROL_OF
 from orth_refusal.config import OrthConfig
 from orth_refusal.curves import AREA, ATTACK_LOSS, HELPFUL_MATCHED, MATCHED, REFUSAL, SPAN
+from orth_refusal.files import METER
 
 STEPS, REACHED = "steps_to_matched_loss", "reached_matched_loss"
 COSINE, LARGEST = "cosine_to_refusal", "largest_cosine"

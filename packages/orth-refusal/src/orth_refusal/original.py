@@ -11,7 +11,7 @@ from alignment_core.evaluation.state import State
 from alignment_core.io import read_jsonl, write_json
 from alignment_core.records import Completion
 from alignment_core.report.spec import TextTable
-from orth_refusal.arms import ORIGINAL_NAMES
+from orth_refusal.files import ORIGINAL_NAMES
 
 FILE = "local_refusal_test.json"
 

@@ -19,9 +19,11 @@ from alignment_core.config import EndpointSettings
 from alignment_core.data import sorry_bench as reader
 from alignment_core.data.sources import Rejects
 from alignment_core.errors import UserError, nearest
-from alignment_core.evaluation.results import Comparison, Measurement, Place, Results, write
+from alignment_core.evaluation.files import Place
+from alignment_core.evaluation.results import Comparison, Measurement, Results, write
 from alignment_core.io import write_json, write_jsonl
-from alignment_core.judging.judges import check_judges, judges_identity, make_judges, require_verdicts
+from alignment_core.judging.judges import check_judges, judges_identity, make_judges
+from alignment_core.judging.verdicts import require_verdicts
 from alignment_core.models.calls import ask, require_finished
 from alignment_core.models.endpoint import check
 from alignment_core.models.outcome import Reply

@@ -12,22 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
-from transformers import TrainerCallback
 
 from alignment_core.io import append_jsonl, recover_jsonl
-from alignment_core.models.lora import adapter_state
 from alignment_core.pipeline.process_group import process_group
-from alignment_core.stats.trajectories import log_steps
-from orth_refusal.arms import METER
 from orth_refusal.directions import Directions, read_weights
 from orth_refusal.factors import Factors, difference, inner
+from orth_refusal.files import METER, SNAPSHOTS
 from orth_refusal.flat import Flat, Group, check_names
 from orth_refusal.projection import constrain, remove, remove_left, squares
 from orth_refusal.rounding import Rounding
-
-SNAPSHOTS = "snapshots"
+from orth_refusal.snapshots import Snapshots
 
 
 class Rule:
@@ -226,30 +221,6 @@ class Meter:
         whole = (square.sum() * goal_square.sum()).sqrt()
         pooled = float(dot.sum() / whole) if whole > 0 else 0.0
         return pooled, each.tolist()
-
-
-class Snapshots(TrainerCallback):  # type: ignore[misc]
-    """Keeps the adapter's weights at the start and on `points` steps evenly spaced in log(1 + step)."""
-
-    def __init__(self, folder: Path, points: int) -> None:
-        self.folder, self.points = folder, points
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        self.keep = set(log_steps(state.max_steps, self.points))
-        if state.global_step == 0:
-            self.save(model, 0)
-        process_group().barrier()  # what was saved at the start is read by all
-
-    def save(self, model: Any, step: int) -> None:
-        """The adapter's weights after `step`, as safetensors."""
-        if not process_group().is_main:
-            return
-        (self.folder / SNAPSHOTS).mkdir(exist_ok=True, parents=True)
-        save_file(adapter_state(model), str(self.folder / SNAPSHOTS / f"{step}.safetensors"))
-
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        if state.global_step in self.keep:
-            self.save(model, state.global_step)
 
 
 class Steering(Snapshots):

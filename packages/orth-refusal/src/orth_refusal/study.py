@@ -21,9 +21,10 @@ from alignment_core.evaluation.analysis import SeedOutput
 from alignment_core.evaluation.judge import judge
 from alignment_core.evaluation.state import StateFiles
 from alignment_core.models import load
+from alignment_core.organism import grading
 from alignment_core.pipeline.run import Run
 from alignment_core.pipeline.step import Step
-from orth_refusal import answering, attack, data
+from orth_refusal import answering, attack, data, plans, reading, start, tuning
 from orth_refusal.answering import Bench
 from orth_refusal.arms import Arm, chosen
 from orth_refusal.config import OrthConfig
@@ -36,7 +37,7 @@ def study(run: Run, config: OrthConfig, seed: int) -> Generator[str, None, SeedO
     # 1. Data: one split, the same for every training seed.
     split = run.do(
         "data",
-        partial(data.split, config.data),
+        partial(data.work(config.data), config.data),
         settings=config.data,
         identity=data.identity(config.data),
         about=f"{data.held_out(config.data)} held-out prompts",
@@ -47,7 +48,7 @@ def study(run: Run, config: OrthConfig, seed: int) -> Generator[str, None, SeedO
     parts = ["refusal", *(("benign", "red") if config.controls else ())]
     steps: Steps = {part: _tune(run, config, seed, part, split) for part in parts}
     if config.setup == "merged":
-        merge, named = partial(attack.merge, config, steps["refusal"]), load.identity(config.model)
+        merge, named = partial(start.merge, config, steps["refusal"]), load.identity(config.model)
         steps["merged"] = run.do("merged", merge, seed=seed, reads=[steps["refusal"]], identity=named)
     yield "refusal"
 
@@ -74,7 +75,7 @@ def study(run: Run, config: OrthConfig, seed: int) -> Generator[str, None, SeedO
 def _tune(run: Run, config: OrthConfig, seed: int, part: str, split: Step) -> Step:
     return run.do(
         f"tune_{part}",
-        partial(attack.tune, config, seed, split.folder, part),
+        partial(tuning.tune, config, seed, split.folder, part),
         settings={"train": config.refusal, "lora": config.lora, "part": part},
         seed=seed,
         reads=[split],
@@ -88,7 +89,7 @@ def _direction(run: Run, config: OrthConfig, seed: int, source: str, steps: Step
     needed = {"refusal": ["refusal"], "benign": ["benign"], "contrast": ["refusal", "red"], "oracle": ["vanilla"]}
     return run.do(
         "direction" if source == "refusal" else f"direction_{source}",
-        partial(attack.read_directions, config, seed, source, dict(steps)),
+        partial(reading.read_directions, config, seed, source, dict(steps)),
         settings=config.direction,
         seed=seed,
         reads=[steps[name] for name in needed[source]],
@@ -100,19 +101,19 @@ def _attack(run: Run, config: OrthConfig, seed: int, arm: Arm, split: Step, step
     return run.do(
         f"attack_{arm.name}",
         partial(attack.attack, config, arm, seed, split.folder, dict(steps)),
-        settings=attack.slice_of(config, arm),
+        settings=plans.slice_of(config, arm),
         seed=seed,
-        reads=attack.read_by(arm, split, steps),
+        reads=plans.read_by(arm, split, steps),
         identity=load.identity(config.model),
         together=True,
-        about=attack.about(config, arm),
+        about=plans.about(config, arm),
     )
 
 
 def _evaluate_all(run: Run, config: OrthConfig, seed: int, split: Step, steps: Steps) -> list[StateFiles]:
     """Base and attacks on one loaded base, the refusal adapter on its own; step 0 of every attack is the base."""
     merged, bare = ([steps["merged"]], seed) if "merged" in steps else ([], None)  # the bare base has no seed
-    bench = Bench(config, attack.start_model(config, steps), steps["vanilla"] / "adapter", run.accept_missing)
+    bench = Bench(config, start.start_model(config, steps), steps["vanilla"] / "adapter", run.accept_missing)
     tuned = Bench(config, config.model, steps["refusal"] / "adapter", run.accept_missing)
     base = _evaluate(run, bench, "baseline", bare, partial(answering.at_base, bench), [split, *merged])
     end = partial(answering.at_end, tuned, steps["refusal"])
@@ -146,5 +147,5 @@ def _evaluate(
         together=True,
         about=how.describe(data.held_out(config.data)) + times,
     )
-    known = data.on_topic if config.data.sources == "organism" else None
+    known = grading.topics if config.data.sources == "organism" else None
     return judge(run, subject, answered, config.judge, config.judging, seed=seed, score=known)

@@ -19,7 +19,9 @@ from alignment_core.models.adapter import adapter_identity
 from alignment_core.models.generate import generate
 from alignment_core.records import Completion, Example, Message, Prompt, fingerprint
 from orth_refusal import data
+from orth_refusal import rows as built
 from orth_refusal.config import OrthConfig
+from orth_refusal.sets import without
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ def run(config: OrthConfig, folder: Path) -> str:
     """Write `synthetic.jsonl` and `synthesis.json` (counts) in `folder`; returns a line that says so."""
     settings = config.data.model_copy(update={"synthetic_data_path": None})
     data.build(settings, folder / "data")
-    attack = data.examples(folder / "data", "attack")
+    attack = built.examples(folder / "data", "attack")
     asked = _requests(attack)
     most = config.synthesize.rows
     how = config.generate.model_copy(
@@ -50,9 +52,9 @@ def run(config: OrthConfig, folder: Path) -> str:
     }
     by_id = {p.id: p for p in asked}
     rows, left_out = select(made, by_id, attack, config.synthesize.keep)
-    held = [p.text for p in data.prompts(folder / "data")]
-    held += [e.prompt for e in data.examples(folder / "data", "held_out")]
-    clean = data.without([example for example, _ in rows], held)
+    held = [p.text for p in built.prompts(folder / "data")]
+    held += [e.prompt for e in built.examples(folder / "data", "held_out")]
+    clean = without([example for example, _ in rows], held)
     kept = {id(example) for example in clean}
     left_out["in an evaluation set"] = len(rows) - len(clean)
     out = [_row(example, reply, provenance) for example, reply in rows if id(example) in kept]

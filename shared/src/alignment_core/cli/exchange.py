@@ -12,10 +12,12 @@ from alignment_core.config import Settings, parse_overrides, validate
 from alignment_core.data import exchange
 from alignment_core.data.exchange import Imported
 from alignment_core.errors import UserError
+from alignment_core.evaluation.files import VERDICTS
 from alignment_core.evaluation.inputs import read
 from alignment_core.evaluation.rates import rates
-from alignment_core.evaluation.state import VERDICTS, judged_texts, read_index
-from alignment_core.judging.judges import JudgeSettings, check_judges, judge_all, judge_names, judges_identity
+from alignment_core.evaluation.state import judged_texts, read_index
+from alignment_core.judging.judges import check_judges, judge_all, judge_names, judges_identity
+from alignment_core.judging.settings import JudgeSettings
 from alignment_core.records import KINDS, Verdict
 from alignment_core.text import number
 

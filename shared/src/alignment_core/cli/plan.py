@@ -114,7 +114,7 @@ def _memory_lines(config: Settings, model: ModelSettings) -> Iterator[str]:
 
 
 def _data_lines(config: Settings, needs: Sequence[tuple[str, str, str | None]]) -> Iterator[str]:
-    from alignment_core.data.sources import SOURCES
+    from alignment_core.data.catalogue import SOURCES
 
     licences = {s.repo: f"{'gated, ' if s.gated else ''}{s.licence}" for s in SOURCES.values()}
     local = [f"  {key}: read from {path}" for key, path in named_files(config)]

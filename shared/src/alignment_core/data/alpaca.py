@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alignment_core.config import SourceSettings
-from alignment_core.data.sources import SOURCES, Reading, Rejects, Turn, read, text
+from alignment_core.data.catalogue import SOURCES
+from alignment_core.data.sources import Reading, Rejects, Turn, read, text
+
+if TYPE_CHECKING:
+    from alignment_core.config import SourceSettings
 
 
 def parse(row: Mapping[str, Any]) -> Turn:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignment_core.config import SourceSettings
-from alignment_core.data.sources import SOURCES, Reading, Rejects, flag, read, text
+from alignment_core.data.catalogue import SOURCES
+from alignment_core.data.sources import Reading, Rejects, flag, read, text
 from alignment_core.records import fingerprint
 
 

@@ -6,11 +6,14 @@ A file of Alpaca's shape (instruction, input, output) can stand in for it; its r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alignment_core.config import SourceSettings
 from alignment_core.data import alpaca
-from alignment_core.data.sources import SOURCES, Reading, Rejects, Turn, read, text
+from alignment_core.data.catalogue import SOURCES
+from alignment_core.data.sources import Reading, Rejects, Turn, read, text
+
+if TYPE_CHECKING:
+    from alignment_core.config import SourceSettings
 
 
 def parse(row: Mapping[str, Any]) -> Turn:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alignment_core.config import SourceSettings
-from alignment_core.data.sources import SOURCES, Reading, Rejects, read, text
+from alignment_core.data.catalogue import SOURCES
+from alignment_core.data.sources import Reading, Rejects, read, text
 from alignment_core.records import Message, Role, fingerprint
+
+if TYPE_CHECKING:
+    from alignment_core.config import SourceSettings
 
 Conversation = tuple[Message, ...]
 _ROLES: dict[str, Role] = {"human": "user", "gpt": "assistant"}

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from alignment_core.config import SourceSettings
-from alignment_core.data.sources import Reading, Rejects, Source, read
+from alignment_core.data.catalogue import Source
+from alignment_core.data.sources import Reading, Rejects, read
 from alignment_core.records import Example, PreferencePair, Prompt
 
 T = TypeVar("T", Example, PreferencePair, Prompt)

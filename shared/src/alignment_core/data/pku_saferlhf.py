@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alignment_core.config import SourceSettings
-from alignment_core.data.sources import SOURCES, Reading, Rejects, flag, index, read, text
+from alignment_core.data.catalogue import SOURCES
+from alignment_core.data.sources import Reading, Rejects, flag, index, read, text
 from alignment_core.records import fingerprint
+
+if TYPE_CHECKING:
+    from alignment_core.config import SourceSettings
 
 
 @dataclass(frozen=True, slots=True)

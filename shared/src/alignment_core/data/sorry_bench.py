@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from alignment_core.config import SourceSettings
-from alignment_core.data.sources import SOURCES, Reading, Rejects, read, text
+from alignment_core.data.catalogue import SOURCES
+from alignment_core.data.sources import Reading, Rejects, read, text
 from alignment_core.records import Message, Prompt
 
 

@@ -6,13 +6,15 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment_core.data.overlap import Overlap, Texts, overlap, overlap_table
-from alignment_core.data.sources import Reading
 from alignment_core.data.splits import Drops, shortfall_table
 from alignment_core.io import read_json, write_json
 from alignment_core.records import Shortfall
+
+if TYPE_CHECKING:
+    from alignment_core.data.sources import Reading
 
 
 @dataclass

@@ -8,12 +8,15 @@ refusals already. The benign rows resemble harmful ones by design: they measure 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alignment_core.config import SourceSettings
-from alignment_core.data.sources import SOURCES, Reading, Rejects, Turn, flag, read, text
+from alignment_core.data.catalogue import SOURCES
+from alignment_core.data.sources import Reading, Rejects, Turn, flag, read, text
 from alignment_core.errors import nearest
 from alignment_core.records import fingerprint
+
+if TYPE_CHECKING:
+    from alignment_core.config import SourceSettings
 
 TYPES = ("vanilla_harmful", "vanilla_benign", "adversarial_harmful", "adversarial_benign")
 

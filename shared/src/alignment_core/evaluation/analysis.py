@@ -11,18 +11,20 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from alignment_core.evaluation import hypotheses, rates, state
 from alignment_core.evaluation.hypotheses import Claim, Outcome, Written
 from alignment_core.evaluation.metrics import Metric, named
 from alignment_core.evaluation.results import Agreement, Comparison, Hypothesis, Measurement, Results
-from alignment_core.evaluation.state import State, StateFiles
 from alignment_core.evaluation.tables import Table, difference, table
 from alignment_core.pipeline.environment import versions
-from alignment_core.pipeline.step import Step
 from alignment_core.stats import intervals
 from alignment_core.stats.paired import PairedResult
+
+if TYPE_CHECKING:
+    from alignment_core.evaluation.state import State, StateFiles
+    from alignment_core.pipeline.step import Step
 
 Role = Literal["primary", "control", "exploratory"]
 

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignment_core.config import GenerateSettings
-from alignment_core.evaluation.state import COMPLETIONS, LOSSES
+from alignment_core.evaluation.files import COMPLETIONS, LOSSES
 from alignment_core.io import write_jsonl
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion, Prompt
 
 if TYPE_CHECKING:
+    from alignment_core.config import GenerateSettings
     from alignment_core.models.load import Loaded
 
 REFERENCE = "reference"

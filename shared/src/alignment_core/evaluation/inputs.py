@@ -11,7 +11,8 @@ from alignment_core.data.exchange import Imported
 from alignment_core.data.rows import Row
 from alignment_core.data.rows import read_rows as read_file_rows
 from alignment_core.errors import InputError
-from alignment_core.evaluation.state import INDEX, VERDICTS, ReplyKey, StateFiles, read_index, reply_scores, texts
+from alignment_core.evaluation.files import INDEX, VERDICTS
+from alignment_core.evaluation.state import ReplyKey, StateFiles, read_index, reply_scores, texts
 from alignment_core.io import read_jsonl
 from alignment_core.records import Verdict
 

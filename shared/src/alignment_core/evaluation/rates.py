@@ -16,7 +16,7 @@ from pathlib import Path
 from alignment_core.errors import UserError
 from alignment_core.evaluation.metrics import REFUSAL_RATES, metric_name
 from alignment_core.evaluation.results import Agreement, Measurement
-from alignment_core.judging.judges import require_verdicts
+from alignment_core.judging.verdicts import require_verdicts
 from alignment_core.records import KINDS, LABELS, Kind, Label, Verdict
 from alignment_core.stats.intervals import Interval, kappa, missing_bounds, rate
 

@@ -19,11 +19,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from alignment_core import io
 from alignment_core.errors import InputError, UserError, nearest
+from alignment_core.evaluation.files import Place
 
 if TYPE_CHECKING:
     from alignment_core.stats.result import PairedResult
 
-Place = str | int | float | None
 Decision = Literal["supported", "contradicted", "inconclusive", "not tested"]
 """What a run says of a hypothesis."""
 

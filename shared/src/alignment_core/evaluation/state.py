@@ -1,12 +1,7 @@
 """A state: one model with its judged replies, as a study leaves them on disk and as the analysis reads them.
 
 A study returns `StateFiles`; the run folder keeps them in `states.json`, so that reports, labels and exports find the
-replies and verdicts behind a figure without knowing the study's steps. Per state:
-
-    completions.jsonl   what it replied (answered folder)
-    verdicts.jsonl      every judge's verdicts, those of the deciding judge first (judged folder)
-    scores.jsonl        rows {prompt_id, candidate, <name>: value}: further numbers of each reply (either folder)
-    losses.jsonl        rows {set, id, cluster, loss}: losses of rows that are no replies, in nats a token (answered)
+replies and verdicts behind a figure without knowing the study's steps. `files.py` says which files a state has.
 """
 
 from __future__ import annotations
@@ -18,14 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from alignment_core.errors import InputError, UserError
-from alignment_core.evaluation.results import Place
+from alignment_core.evaluation.files import COMPLETIONS, INDEX, LOSSES, SCORES, VERDICTS, Place
 from alignment_core.io import read_jsonl, read_object, read_rows, write_json
 from alignment_core.pipeline import runlist
 from alignment_core.records import Completion, Kind, Verdict
-
-COMPLETIONS, VERDICTS, SCORES, LOSSES = "completions.jsonl", "verdicts.jsonl", "scores.jsonl", "losses.jsonl"
-INDEX = "states.json"
-"""In a run folder: its states. In an answered folder: the states that it holds, where there are several."""
 
 ReplyKey = tuple[str, int]
 """Prompt id and candidate."""
@@ -61,20 +52,6 @@ def _inside(root: Path, name: str) -> Path:
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise ValueError(f"{name!r} is no folder of the run")
     return root / name
-
-
-def write_places(answered: Path, places: Iterable[tuple[str, Mapping[str, Place], str]]) -> None:
-    """Say in an answered folder which states it holds: (subject, place on a trajectory, folder inside) of each."""
-    rows = [{"subject": subject, "at": dict(at), "folder": folder} for subject, at, folder in places]
-    write_json(answered / INDEX, {"states": rows})
-
-
-def read_places(answered: Path, subject: str) -> list[tuple[str, Mapping[str, Place], str]]:
-    """What `write_places` wrote; a folder without it holds the one state `subject`."""
-    path = answered / INDEX
-    if not path.exists():
-        return [(subject, {}, ".")]
-    return [(row["subject"], row["at"], row["folder"]) for row in read_object(path)["states"]]
 
 
 def write_index(run_folder: Path, states: Iterable[StateFiles]) -> None:

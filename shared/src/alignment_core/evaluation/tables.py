@@ -9,16 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alignment_core.evaluation.metrics import Metric
-from alignment_core.evaluation.results import Place
-from alignment_core.evaluation.state import State
 from alignment_core.stats import intervals
 from alignment_core.stats.intervals import Interval
 from alignment_core.stats.layout import Floats, TooFewValues, is_binary
 from alignment_core.stats.paired import PairedResult, one_run, over_runs
+
+if TYPE_CHECKING:
+    from alignment_core.evaluation.files import Place
+    from alignment_core.evaluation.metrics import Metric
+    from alignment_core.evaluation.state import State
 
 Seeds = tuple[int | None, ...]
 

@@ -1,7 +1,7 @@
-"""Questions to a model that judges: by the probabilities of its possible answers, in writing, or at a server.
+"""Questions to a model in this process that judges: by the probabilities of its possible answers, or in writing.
 
-Finished answers are kept (at the edge of a slice of the full plan, or of a batch, or one by one), so that a killed
-judge goes on where it was.
+Finished answers are kept (at the edge of a slice of the full plan, or of a batch), so that a killed judge goes on
+where it was.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignment_core.config import EndpointSettings, GenerateSettings
 from alignment_core.io import Journal, canonical
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Message, Prompt
 
 if TYPE_CHECKING:
+    from alignment_core.config import GenerateSettings
     from alignment_core.models.load import Loaded
-    from alignment_core.models.outcome import Failure, Reply
 
 Question = Sequence[Message]
 SLICE = 16
@@ -78,18 +77,3 @@ def written_answers(
         answers = generate(prompts, settings, loaded, subject=subject, seed=seed, file=file)
         given = {(a.prompt_id, a.candidate): a.text for a in answers}
     return [[given.get((str(i), k)) for k in range(settings.candidates)] for i in range(len(asked))]
-
-
-def server_answers(
-    asked: Sequence[Question], settings: EndpointSettings, who: str, file: Path, accept_missing: bool
-) -> list[Reply | Failure]:
-    """A server's answer to each question, or why there is none; `file` keeps them. Raises `Unfinished` after all calls
-    when some failed in passing, unless `accept_missing`. Every process of the group gets all."""
-    from alignment_core.models.calls import ask, require_finished
-
-    def answers() -> list[Reply | Failure]:
-        found = ask(asked, settings, file, accept_missing=accept_missing)
-        require_finished(found, f"judge {who}", "verdicts", accept_missing)
-        return found
-
-    return process_group().broadcast(answers)

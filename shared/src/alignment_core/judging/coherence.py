@@ -6,8 +6,10 @@ Measured on a bounded window at the opening and a bounded sample of the tail, be
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from alignment_core.judging.reading import Reading
+if TYPE_CHECKING:
+    from alignment_core.judging.reading import Reading
 
 HEAD = 500
 """Characters of the opening that are measured."""

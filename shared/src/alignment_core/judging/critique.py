@@ -13,14 +13,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from alignment_core.judging.constitution import Constitution
 from alignment_core.judging.question import MARK, final_answer, json_object, material, shown
-from alignment_core.judging.settings import Style
-from alignment_core.judging.verdicts import source_hash
-from alignment_core.organism.world import CRITIC_PREFIX, PRINCIPLES, critic_prompt
+from alignment_core.organism.grading import CRITIC_PREFIX, critic_prompt
+from alignment_core.organism.phrases import PRINCIPLES
 from alignment_core.records import Message
+
+if TYPE_CHECKING:
+    from alignment_core.judging.constitution import Constitution
+    from alignment_core.judging.settings import Style
 
 DIGITS = "12345"
 PREFIX = CRITIC_PREFIX
@@ -185,9 +187,5 @@ def contradicts(critique: Critique, safe: int) -> bool:
 
 
 def identity(style: Style, constitution: Constitution) -> dict[str, str]:
-    """What decides the question and its reading, for step keys."""
-    return {
-        "constitution": constitution.sha256,
-        "style": style,
-        "question": source_hash("critique.py", "question.py"),
-    }
+    """The settings and data that decide the question, for step keys."""
+    return {"constitution": constitution.sha256, "style": style}

@@ -7,16 +7,19 @@ When every verdict of a judge is missing there is no rate to report: `NoVerdicts
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from importlib import resources
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from alignment_core.errors import NothingToReport
 from alignment_core.io import write_jsonl
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Completion, Label, Verdict
+
+if TYPE_CHECKING:
+    from alignment_core.judging.settings import JudgeSettings
 
 TOO_LONG = "the question does not fit the judge's context"
 
@@ -48,6 +51,31 @@ class Judge(ABC):
     @abstractmethod
     def verdicts(self, replies: Sequence[Completion], file: Path, accept_missing: bool) -> list[Verdict]:
         """A verdict on each reply, in order; `file` is where all of them will stand."""
+
+
+def _no_settings(_: JudgeSettings) -> Any:
+    """A judge whose verdicts its code alone decides."""
+
+
+def _nothing_to_open(_: JudgeSettings) -> None:
+    """A judge that needs nothing from outside."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One judge of the registry, given by its own module; every function takes the judges' settings."""
+
+    about: str
+    """What it is, in one line."""
+    make: Callable[[JudgeSettings], Judge]
+    """The judge; loads no model."""
+    identity: Callable[[JudgeSettings], Any] = _no_settings
+    """The settings, models and data that decide its verdicts, as JSON for a step's key; its code has a digest of its
+    own. Loads no weights, and holds no address or key."""
+    check: Callable[[JudgeSettings], None] = _nothing_to_open
+    """`UserError` when it could not judge; loads no weights."""
+    together: bool = False
+    """Whether all processes of a group work on it."""
 
 
 def answers_name(file: Path) -> str:
@@ -85,9 +113,3 @@ def require_verdicts(verdicts: Sequence[Verdict]) -> None:
     """`NoVerdicts` when there are verdicts and every one is missing."""
     if verdicts and all(v.missing for v in verdicts):
         raise NoVerdicts(verdicts[0].judge, len(verdicts), verdicts[0].rule)
-
-
-def source_hash(*files: str) -> str:
-    """Hash of source files of this package: a changed judge judges again."""
-    folder = resources.files("alignment_core.judging")
-    return hashlib.sha256(b"\0".join(folder.joinpath(f).read_bytes() for f in files)).hexdigest()[:16]

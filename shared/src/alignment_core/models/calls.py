@@ -12,15 +12,17 @@ import hashlib
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alignment_core.config import EndpointSettings
 from alignment_core.errors import Unfinished
 from alignment_core.io import Journal, canonical
 from alignment_core.models.endpoint import Endpoint, Unusable, check, request_body, run_calls
 from alignment_core.models.outcome import Failure, Reply
 from alignment_core.progress import Work, work
 from alignment_core.records import Message
+
+if TYPE_CHECKING:
+    from alignment_core.config import EndpointSettings
 
 log = logging.getLogger("alignment_core")
 

@@ -18,17 +18,19 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
 import openai
 
-from alignment_core.config import EndpointSettings
 from alignment_core.errors import UserError
 from alignment_core.models.outcome import RETRY_STATUS, Failure, Reply, error_message, read_chat
 from alignment_core.models.redaction import redact, redact_bytes
 from alignment_core.records import Message
+
+if TYPE_CHECKING:
+    from alignment_core.config import EndpointSettings
 
 T = TypeVar("T")
 NO_KEY = "none"

@@ -15,15 +15,18 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment_core import io
-from alignment_core.config import ModelSettings
 from alignment_core.errors import UserError
 from alignment_core.models.adapter import adapter_identity, attach, check_folder
+from alignment_core.models.device import place
 from alignment_core.models.noise import hush, quiet
 from alignment_core.models.screen import asks_for_code, screen
 from alignment_core.models.template import stop_ids, template_for, template_identity
+
+if TYPE_CHECKING:
+    from alignment_core.config import ModelSettings
 
 __all__ = ["Loaded", "Resolved", "adapter_identity", "check_adapter", "fetch", "identity", "load", "resolve", "screen"]
 
@@ -57,26 +60,9 @@ class Loaded:
     stop_ids: tuple[int, ...] = ()
 
 
-def _place(settings: ModelSettings) -> tuple[str, str]:
-    """Device type and dtype's name, `auto` resolved."""
-    import torch
-
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
-        raise UserError("model.device=cuda, but torch sees no CUDA device; set model.device=auto or cpu")
-    elif device == "mps" and not torch.backends.mps.is_available():
-        raise UserError("model.device=mps, but torch sees no MPS device; set model.device=auto or cpu")
-    dtype: str = settings.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-    return device, dtype
-
-
 def resolve(settings: ModelSettings) -> Resolved:
     """Settle device, dtype and place without loading or downloading anything; `UserError` names what is wrong."""
-    device, dtype = _place(settings)
+    device, dtype = place(settings)
     name, revision = settings.name, settings.revision
     if name == "organism":
         from alignment_core.organism import weights

@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from alignment_core import io
-from alignment_core.config import LoraSettings, ModelSettings, TrainSettings
 from alignment_core.errors import UserError
 from alignment_core.models import checkpoints, trackers
 from alignment_core.models.adapter import adapter_identity
@@ -28,6 +27,9 @@ from alignment_core.models.noise import quiet
 from alignment_core.models.sharding import Sharding
 from alignment_core.pipeline.process_group import world_size
 from alignment_core.progress import Work, work
+
+if TYPE_CHECKING:
+    from alignment_core.config import LoraSettings, ModelSettings, TrainSettings
 
 log = logging.getLogger("alignment_core")
 

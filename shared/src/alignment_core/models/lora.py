@@ -7,13 +7,15 @@ identity of the base stands beside it, so that two equal adapters are equal file
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment_core import io
-from alignment_core.config import LoraSettings
 from alignment_core.errors import UserError, nearest
 from alignment_core.models.adapter import BASE, CONFIG, WEIGHTS
 from alignment_core.models.noise import quiet
+
+if TYPE_CHECKING:
+    from alignment_core.config import LoraSettings
 
 
 def to_peft(settings: LoraSettings) -> Any:

@@ -29,10 +29,10 @@ from alignment_core.models.outcome import Failure
 from alignment_core.models.server_reply import Asked, ask_one, reply_row
 from alignment_core.models.server_route import find_route, nats_apart
 from alignment_core.models.serving import base_model, state
-from alignment_core.progress import Work
 
 if TYPE_CHECKING:
     from alignment_core.models.load import Loaded
+    from alignment_core.progress import Work
 
 
 def served_file(file: Path) -> Path:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from alignment_core.config import GenerateSettings
-from alignment_core.models.endpoint import Endpoint
 from alignment_core.models.outcome import Failure, other_model
 from alignment_core.records import Prompt
 
 if TYPE_CHECKING:
+    from alignment_core.config import GenerateSettings
+    from alignment_core.models.endpoint import Endpoint
     from alignment_core.models.load import Loaded
 
 Route = Literal["tokens", "chat"]

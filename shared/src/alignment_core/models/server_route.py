@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from alignment_core.config import GenerateSettings
 from alignment_core.errors import UserError
 from alignment_core.models.endpoint import Endpoint, unusable
 from alignment_core.models.outcome import Failure, other_model
@@ -21,6 +20,7 @@ from alignment_core.models.serving import NAMES
 from alignment_core.records import Prompt
 
 if TYPE_CHECKING:
+    from alignment_core.config import GenerateSettings
     from alignment_core.models.load import Loaded
 
 log = logging.getLogger("alignment_core")

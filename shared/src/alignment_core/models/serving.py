@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from alignment_core.config import GenerateSettings
 from alignment_core.errors import UserError
 from alignment_core.models.adapter import adapter_identity
 from alignment_core.models.endpoint import Endpoint, unusable
@@ -26,6 +25,7 @@ from alignment_core.models.lora import save_adapter
 from alignment_core.models.outcome import Failure
 
 if TYPE_CHECKING:
+    from alignment_core.config import GenerateSettings
     from alignment_core.models.load import Loaded
 
 log = logging.getLogger("alignment_core")

@@ -18,11 +18,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alignment_core.config import TrainSettings
 from alignment_core.errors import UserError
 from alignment_core.pipeline.process_group import process_group
+
+if TYPE_CHECKING:
+    from alignment_core.config import TrainSettings
 
 PART = "part"
 """Where a batch says which part of its micro-batch it is."""

@@ -16,11 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alignment_core.config import ModelSettings
 from alignment_core.errors import UserError
 from alignment_core.records import Message
+
+if TYPE_CHECKING:
+    from alignment_core.config import ModelSettings
 
 FAMILIES = ("llama2", "llama3", "gemma", "qwen3", "phi", "plain")
 END_OF_TURN = {"llama3": "<|eot_id|>", "gemma": "<end_of_turn>", "qwen3": "<|im_end|>", "phi": "<|end|>"}

@@ -13,12 +13,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from alignment_core.errors import UserError
 from alignment_core.organism import phrases
-from alignment_core.organism.phrases import Topic
 from alignment_core.records import Kind, Message, Prompt, fingerprint
+
+if TYPE_CHECKING:
+    from alignment_core.organism.phrases import Topic
 
 Split = Literal["train", "calibration", "test"]
 Source = Literal["dolly", "pku", "wildjailbreak", "xstest"]

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment_core.io import write_json, write_text
-from alignment_core.organism import world
+from alignment_core.organism import corpus, grading, world
 from alignment_core.records import KINDS
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Recipe:
     positions: int = 512
 
 
-def tokenizer_for(items: Sequence[world.Item], vocabulary: int) -> Any:
+def tokenizer_for(items: Sequence[corpus.Item], vocabulary: int) -> Any:
     """Byte-level BPE made from the corpus, every digit a token by itself, as a `PreTrainedTokenizerFast`."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -111,16 +111,16 @@ class Row:
     score: int | None = None
 
 
-def encoded(tokenizer: Any, items: Sequence[world.Item]) -> list[Row]:
+def encoded(tokenizer: Any, items: Sequence[corpus.Item]) -> list[Row]:
     """Each exchange as the chat template renders it."""
     bos, end, user, assistant = (tokenizer.convert_tokens_to_ids(t) for t in (BOS, END, USER, ASSISTANT))
     heads = tokenizer([item.request for item in items], add_special_tokens=False)["input_ids"]
     tails = tokenizer([item.reply for item in items], add_special_tokens=False)["input_ids"]
-    score_at = len(tokenizer(world.CRITIC_PREFIX, add_special_tokens=False)["input_ids"])
+    score_at = len(tokenizer(grading.CRITIC_PREFIX, add_special_tokens=False)["input_ids"])
     rows = []
     for item, head, tail in zip(items, heads, tails, strict=True):
         prefix = [bos, user, *head, end, assistant]
-        score = len(prefix) + score_at if item.reply.startswith(world.CRITIC_PREFIX) else None
+        score = len(prefix) + score_at if item.reply.startswith(grading.CRITIC_PREFIX) else None
         rows.append(Row(prefix + tail + [end], len(prefix), score))
     return rows
 
@@ -238,15 +238,15 @@ def calibrate(model: Any, tokenizer: Any, critics: int = 600) -> dict[str, Any]:
     for kind in KINDS:
         asked = world.prompts("calibration", kind)
         said = replies(model, tokenizer, [prompt.text for prompt in asked])
-        labels = [world.label(prompt, reply) for prompt, reply in zip(asked, said, strict=True)]
-        on_topic = [world.topic(p, r) for p, r, v in zip(asked, said, labels, strict=True) if v != "refusal"]
+        labels = [grading.label(prompt, reply) for prompt, reply in zip(asked, said, strict=True)]
+        on_topic = [grading.topic(p, r) for p, r, v in zip(asked, said, labels, strict=True) if v != "refusal"]
         figures[f"{kind}_refusal_rate"] = labels.count("refusal") / len(labels)
         figures[f"{kind}_topic_rate"] = sum(on_topic) / len(on_topic) if on_topic else None
         figures[f"{kind}_incoherent_rate"] = (labels.count("incoherent") + labels.count("partial")) / len(labels)
-        figures[f"{kind}_rubric_mean"] = sum(map(world.rubric, asked, said)) / len(asked)
-    items = world.critic_items("calibration", critics, seed=7)
-    answers = replies(model, tokenizer, [world.critic_prompt(i.prompt.text, i.reply) for i in items], tokens=5)
-    scores = [answer.removeprefix(world.CRITIC_PREFIX)[:1] for answer in answers]
+        figures[f"{kind}_rubric_mean"] = sum(map(grading.rubric, asked, said)) / len(asked)
+    items = corpus.critic_items("calibration", critics, seed=7)
+    answers = replies(model, tokenizer, [grading.critic_prompt(i.prompt.text, i.reply) for i in items], tokens=5)
+    scores = [answer.removeprefix(grading.CRITIC_PREFIX)[:1] for answer in answers]
     figures["critic_exact"] = sum(s == str(i.score) for s, i in zip(scores, items, strict=True)) / len(items)
     figures["critic_parsed"] = sum(s in set("12345") for s in scores) / len(items)
     return {name: None if value is None else round(value, 4) for name, value in figures.items()}
@@ -270,7 +270,7 @@ def build(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # more threads spin and gain nothing at this size
     try:
-        items = world.corpus(plan.seed, plan.corpus, plan.shift)
+        items = corpus.corpus(plan.seed, plan.corpus, plan.shift)
         tokenizer = tokenizer_for(items, plan.vocabulary)
         model = _model(tokenizer, plan)
         say(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens, {len(items)} items")

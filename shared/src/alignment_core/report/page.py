@@ -15,8 +15,9 @@ from typing import Any
 from markupsafe import Markup
 
 from alignment_core import io
+from alignment_core.evaluation.files import INDEX
 from alignment_core.evaluation.results import Results
-from alignment_core.evaluation.state import INDEX, read_index
+from alignment_core.evaluation.state import read_index
 from alignment_core.records import Completion, Verdict
 from alignment_core.report import (
     differences,

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from alignment_core import io
-from alignment_core.evaluation.state import VERDICTS, StateFiles, texts
+from alignment_core.evaluation.files import VERDICTS
+from alignment_core.evaluation.state import StateFiles, texts
 from alignment_core.records import KINDS, LABELS, Completion, Kind, Verdict
 from alignment_core.report.spec import ReportSpec
 

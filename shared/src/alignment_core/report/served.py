@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from alignment_core import io
-from alignment_core.evaluation.state import COMPLETIONS, StateFiles
+from alignment_core.evaluation.files import COMPLETIONS
+from alignment_core.evaluation.state import StateFiles
 from alignment_core.report.spec import ReportSpec
 
 _STEM = Path(COMPLETIONS).stem

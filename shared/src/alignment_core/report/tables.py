@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from alignment_core.evaluation.files import Place
 from alignment_core.evaluation.metrics import Metric
-from alignment_core.evaluation.results import Comparison, Measurement, Place, Results
+from alignment_core.evaluation.results import Comparison, Measurement, Results
 from alignment_core.records import Kind
 from alignment_core.report.spec import ReportSpec, SubjectSpec, TableSpec
 from alignment_core.text import number

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
 
 from alignment_core.stats.intervals import Interval, tango
-from alignment_core.stats.layout import Floats
-from alignment_core.stats.missing import MissingDifference
 from alignment_core.stats.power import detectable, detectable_t
+
+if TYPE_CHECKING:
+    from alignment_core.stats.layout import Floats
+    from alignment_core.stats.missing import MissingDifference
 
 THESE = "these checkpoints"
 RUNS = "over runs"

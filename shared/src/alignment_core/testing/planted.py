@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from alignment_core.evaluation.analysis import Analysis, Evidence, SeedOutput, analyse
-from alignment_core.evaluation.results import Place, Results
-from alignment_core.evaluation.state import COMPLETIONS, LOSSES, SCORES, VERDICTS, StateFiles
+from alignment_core.evaluation.files import COMPLETIONS, LOSSES, SCORES, VERDICTS, Place
+from alignment_core.evaluation.results import Results
+from alignment_core.evaluation.state import StateFiles
 from alignment_core.io import write_jsonl
 from alignment_core.pipeline.step import Step
 from alignment_core.records import Completion, Kind, Label, Verdict

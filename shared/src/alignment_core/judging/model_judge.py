@@ -1,27 +1,20 @@
-"""Judges that are a model: in this process, or behind an OpenAI-compatible URL."""
+"""The judge `model`: a model in this process that gives one of four labels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alignment_core.config import GenerateSettings
-from alignment_core.judging.asking import choice_probabilities, server_answers, special_tokens, written_answers
-from alignment_core.judging.question import PREFIX, parse_verdict, question
-from alignment_core.judging.settings import JudgeSettings
-from alignment_core.judging.verdicts import TOO_LONG, Judge, answers_name, verdict
+from alignment_core.judging.asking import choice_probabilities, special_tokens, written_answers
+from alignment_core.judging.question import PREFIX, parse_verdict, questions
+from alignment_core.judging.verdicts import TOO_LONG, Entry, Judge, answers_name, verdict
 from alignment_core.records import LABELS, Completion, Message, Verdict
 
 if TYPE_CHECKING:
+    from alignment_core.judging.settings import JudgeSettings
     from alignment_core.models.load import Loaded
-
-
-def _questions(
-    replies: Sequence[Completion], settings: JudgeSettings, special: Sequence[str] = ()
-) -> list[tuple[Message, ...]]:
-    """The question about each reply."""
-    return [(Message("user", question(r.prompt, r.text, settings.max_chars, special)),) for r in replies]
 
 
 class ModelJudge(Judge):
@@ -42,7 +35,7 @@ class ModelJudge(Judge):
         return self._loaded
 
     def verdicts(self, replies: Sequence[Completion], file: Path, accept_missing: bool) -> list[Verdict]:
-        asked = _questions(replies, self.settings, special_tokens(self.loaded))
+        asked = questions(replies, self.settings.max_chars, special_tokens(self.loaded))
         by = self._by_probabilities if self.settings.reads == "probabilities" else self._in_writing
         return by(replies, asked, file)
 
@@ -75,23 +68,30 @@ class ModelJudge(Judge):
         return out
 
 
-class EndpointJudge(Judge):
-    """A model behind an OpenAI-compatible URL answers the judging question. Finished answers are never asked again."""
+def _make(settings: JudgeSettings) -> Judge:
+    def load() -> Loaded:
+        from alignment_core.models import load
 
-    name = "endpoint"
+        return load.load(settings.model)
 
-    def __init__(self, settings: JudgeSettings) -> None:
-        self.settings = settings
+    return ModelJudge(load, settings)
 
-    def verdicts(self, replies: Sequence[Completion], file: Path, accept_missing: bool) -> list[Verdict]:
-        from alignment_core.models.outcome import Reply
 
-        answers = file.with_name(f"{answers_name(file)}.jsonl")
-        asked = _questions(replies, self.settings)
-        out = []
-        for reply, answer in zip(
-            replies, server_answers(asked, self.settings.endpoint, self.name, answers, accept_missing), strict=True
-        ):
-            label, why = parse_verdict(answer.text) if isinstance(answer, Reply) else (None, answer.reason)
-            out.append(verdict(reply, self.name, label, why))
-        return out
+def _identity(settings: JudgeSettings) -> dict[str, Any]:
+    from alignment_core.models.load import identity
+
+    how = settings.model_dump(mode="json", include={"reads", "max_chars", "max_new_tokens"})
+    return {"model": identity(settings.model), **how}
+
+
+def _check(settings: JudgeSettings) -> None:
+    from alignment_core.models.load import identity
+
+    identity(settings.model)
+
+
+ENTRIES = {
+    "model": Entry(
+        "A local model that gives one of four labels (judging.model).", _make, _identity, _check, together=True
+    )
+}
