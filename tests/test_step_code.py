@@ -1,12 +1,11 @@
 """What code of ours each step's work can reach: a training reaches no judge and no metric, a judge no other judge.
 
 The steps of a study are made again when code that they can reach changes, so what stands here decides how much an edit
-costs. `closure` reads imports without running anything.
+costs.
 """
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from alignment_core.judging.judges import entry, judge_code
 from alignment_core.judging.registry import JUDGES
+from alignment_core.pipeline.provenance import code_of
 
 ROOT = Path(__file__).parents[1]
 FILES = {
@@ -24,33 +24,9 @@ FILES = {
 }
 
 
-def imported(name: str) -> set[str]:
-    """The modules of ours that a module imports, at its top or inside a function, but not for the type checker alone;
-    nothing of a table that only names code."""
-    text = FILES[name].read_text(encoding="utf-8")
-    todo: list[ast.AST] = [] if "\n__registry__ = True\n" in text else [ast.parse(text)]
-    found: set[str] = set()
-    while todo:
-        node = todo.pop()
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
-        for_checker = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        todo += [] if for_checker else list(ast.iter_child_nodes(node))
-    return found & FILES.keys()
-
-
 def closure(*names: str) -> set[str]:
-    """These modules, all that they import, and onward."""
-    seen: set[str] = set()
-    todo = list(names)
-    while todo:
-        name = todo.pop()
-        if name not in seen:
-            seen.add(name)
-            todo += imported(name)
-    return seen
+    """These modules, all that they import, and onward; packages without code are left out."""
+    return {name for name in code_of(*names).modules if FILES[name].name != "__init__.py"}
 
 
 def within(found: set[str], *places: str) -> list[str]:

@@ -190,7 +190,9 @@ def test_the_null_stage_trains_on_replies_drawn_from_the_model_itself(run_folder
 
 @pytest.mark.parametrize("stage", ["stage_a", "stage_b", "dpo", "null_stage_a", "b_without_a", "chosen_sft"])
 def test_every_training_seed_trains_an_adapter_of_its_own(run_folder: Path, stage: str) -> None:
-    weights = [p.read_bytes() for p in sorted(run_folder.parent.glob(f"steps/{stage}-s*/adapter/adapter_model.safetensors"))]
+    weights = [
+        p.read_bytes() for p in sorted(run_folder.parent.glob(f"steps/{stage}-s*/adapter/adapter_model.safetensors"))
+    ]
     assert len(weights) == 2
     assert weights[0] != weights[1]
 

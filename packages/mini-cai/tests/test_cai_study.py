@@ -169,7 +169,9 @@ def test_the_random_control_has_the_first_policys_prompts_rows_and_tokens(finish
     assert [r["id"] for r in rows["best"]] == [r["id"] for r in rows["random"]]
     tokens = [sum(r["tokens"] for r in rows[arm]) for arm in ("best", "random")]
     assert abs(tokens[0] - tokens[1]) <= 0.05 * tokens[0]
-    reports = [json.loads(next(run.parent.glob(f"steps/train_{arm}-s13-*/train_report.json")).read_text()) for arm in rows]
+    reports = [
+        json.loads(next(run.parent.glob(f"steps/train_{arm}-s13-*/train_report.json")).read_text()) for arm in rows
+    ]
     assert reports[0]["steps"] == reports[1]["steps"]
 
 

@@ -19,7 +19,9 @@ def study(run: Run, config: FifthConfig, seed: int) -> Generator[str, None, Seed
     split = run.do("data", partial(data.build, config), settings=sizes, identity=model)
     yield "data"
     tune = partial(training.tune, config, seed, split)
-    tuned = run.do("tune", tune, settings=trains, seed=seed, reads=[split], identity=model, together=True, about=about)
+    tuned = run.do(
+        "tune", tune, settings=trains, seed=seed, reads=[split], identity=model, trains=True, together=True, about=about
+    )
     yield "tune"
     states: list[StateFiles] = []
     for name, trained in (("baseline", None), ("tuned", tuned)):

@@ -90,6 +90,7 @@ def _sft(
         seed=seed,
         reads=[s for s in (split, start, steps_of) if s is not None],
         identity=load.identity(config.model),
+        trains=True,
         together=True,
         about="as many steps as DPO" if steps_of else train.describe(data.size(config.data, part)),
     )
@@ -103,6 +104,7 @@ def _dpo(run: Run, config: DriftConfig, seed: int, split: Step, start: Step) -> 
         seed=seed,
         reads=[split, start],
         identity=load.identity(config.model),
+        trains=True,
         together=True,
         about=config.dpo.describe(data.size(config.data, "dpo"), "pairs"),
     )

@@ -151,6 +151,7 @@ def train(run: Run, config: CaiConfig, seed: int, policy: str, selected: Step) -
         seed=seed,
         reads=[selected],
         identity=load.identity(config.base),
+        trains=True,
         together=True,
         about=config.train.describe(0, "rows"),
     )

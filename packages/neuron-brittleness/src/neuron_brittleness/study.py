@@ -92,6 +92,7 @@ def _fine_tune(run: Run, config: BrittlenessConfig, arm: str, seed: int, split: 
         seed=seed,
         reads=[split, scored],
         identity=load.identity(config.model),
+        trains=True,
         together=True,
         about=f"{config.train.describe(config.data.tune_size)}; drift every {config.drift_every} steps"
         + (f"; {config.freeze.kind} of {held} frozen" if held else ""),

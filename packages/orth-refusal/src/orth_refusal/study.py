@@ -80,6 +80,7 @@ def _tune(run: Run, config: OrthConfig, seed: int, part: str, split: Step) -> St
         seed=seed,
         reads=[split],
         identity=load.identity(config.model),
+        trains=True,
         together=True,
         about=config.refusal.describe(data.size(config.data, part)),
     )
@@ -105,6 +106,7 @@ def _attack(run: Run, config: OrthConfig, seed: int, arm: Arm, split: Step, step
         seed=seed,
         reads=plans.read_by(arm, split, steps),
         identity=load.identity(config.model),
+        trains=True,
         together=True,
         about=plans.about(config, arm),
     )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from alignment_core.evaluation.files import read_places
 from alignment_core.evaluation.judging import judge_replies
 from alignment_core.evaluation.state import StateFiles
-from alignment_core.judging.judges import check_judges, judges_identity
+from alignment_core.judging.judges import check_judges, judge_code, judges_identity
+from alignment_core.pipeline.provenance import module_of
 
 if TYPE_CHECKING:
     from alignment_core.evaluation.judging import Score
@@ -38,6 +39,7 @@ def judge(
         seed=seed,
         reads=[answered],
         identity=judges_identity(judges, settings),
+        code=[*judge_code(judges), *([] if score is None else [module_of(score)])],
         together=True,
         opens=partial(check_judges, judges, settings),
     )
