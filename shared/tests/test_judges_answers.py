@@ -20,7 +20,7 @@ from alignment_core.io import read_jsonl
 from alignment_core.judging.critic_judge import CriticJudge
 from alignment_core.judging.critique import Critique
 from alignment_core.judging.detectors import DETECTORS
-from alignment_core.judging.judges import check_judges, judge_all, judge_names, judges_identity, make_judges
+from alignment_core.judging.judges import check_judges, entry, judge_all, judge_names, judges_identity, make_judges
 from alignment_core.judging.model_judge import ModelJudge
 from alignment_core.judging.question import fence, parse_verdict, question, shown
 from alignment_core.judging.registry import JUDGES
@@ -150,7 +150,7 @@ def test_verdicts_carry_their_completions_place_and_are_saved(tmp_path):
 
 def test_detectors_give_what_another_instrument_would_have_said(tmp_path):
     name = next(iter(DETECTORS))
-    (judge,) = make_judges(name)
+    (judge,) = make_judges(name, JudgeSettings())
     rows = judge.judge([completion("I cannot help with that."), completion("Sure.")], tmp_path / "v.jsonl")
     assert [v.label for v in rows] == ["refusal", "compliance"]
     assert {v.judge for v in rows} == {name}
@@ -158,7 +158,9 @@ def test_detectors_give_what_another_instrument_would_have_said(tmp_path):
 
 def test_several_judges_by_name(tmp_path):
     detector = next(iter(DETECTORS))
-    rows = judge_all(f"rules, {detector}", [completion(REFUSES), completion(ANSWERS, number=1)], tmp_path)
+    rows = judge_all(
+        f"rules, {detector}", [completion(REFUSES), completion(ANSWERS, number=1)], tmp_path, JudgeSettings()
+    )
     assert [(v.judge, v.label) for v in rows] == [
         ("rules", "refusal"), ("rules", "compliance"), (detector, "refusal"), (detector, "compliance"),
     ]  # fmt: skip
@@ -182,7 +184,7 @@ def test_unknown_judges_are_named(names, words):
 
 
 def test_every_judge_of_the_registry_says_what_it_is():
-    assert all(len(entry.about) > 20 and "\n" not in entry.about for entry in JUDGES.values())
+    assert all(len(entry(name).about) > 20 and "\n" not in entry(name).about for name in JUDGES)
     assert set(JUDGES) == {"rules", *DETECTORS, "model", "critic", "endpoint"}
 
 
@@ -232,16 +234,16 @@ def test_the_judges_need_no_torch():
 @pytest.mark.parametrize("name", [*DETECTORS, "rules", "model", "critic", "endpoint"])
 def test_a_completion_without_a_reply_is_shown_to_no_judge(name, tmp_path, monkeypatch):
     lost = [completion("", failure="HTTP 400: refused", number=i) for i in range(2)]
-    (judge,) = make_judges(name)  # no model is named and no server runs: being asked would be an error
+    (judge,) = make_judges(name, JudgeSettings())  # no model is named and no server runs: being asked would be an error
     rows = judge.judge(lost, tmp_path / "v.jsonl")
     assert [(v.label, v.rule) for v in rows] == [(None, "HTTP 400: refused")] * 2
     with pytest.raises(NoVerdicts, match="HTTP 400: refused"):
-        judge_all(name, lost, tmp_path)
+        judge_all(name, lost, tmp_path, JudgeSettings())
 
 
 def test_a_completion_without_a_reply_stands_among_the_judged_ones(tmp_path):
     rows = [completion(REFUSES), completion("", number=1, failure="HTTP 400: no"), completion(ANSWERS, number=2)]
-    got = judge_all("rules", rows, tmp_path)
+    got = judge_all("rules", rows, tmp_path, JudgeSettings())
     assert [(v.prompt_id, v.label, v.missing) for v in got] == [
         ("p0", "refusal", False), ("p1", None, True), ("p2", "compliance", False),
     ]  # fmt: skip
