@@ -45,8 +45,7 @@ def execute(study: Study, until: str | None, options: Options) -> None:
     results = None
     with (
         terminal_log(("alignment_core", study.package), quiet_level(options, is_main_process()), plan),
-        torchrun.join() as group,
-        torchrun.single_error(folder, group),
+        torchrun.join(folder) as group,
         Run.open(
             folder, study.name, options.preset, config, seeds, group=group, accept_missing=options.accept_missing
         ) as run,
