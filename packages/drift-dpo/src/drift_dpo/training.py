@@ -9,11 +9,11 @@ from alignment_core.config import GenerateSettings, TrainSettings
 from alignment_core.evaluation.answer import answer as answer_prompts
 from alignment_core.evaluation.answer import reference_losses, write_losses
 from alignment_core.evaluation.state import SCORES
-from alignment_core.io import read_json, write_jsonl
+from alignment_core.io import read_json
 from alignment_core.models import load
 from alignment_core.models.train import sft as train_sft
-from alignment_core.pipeline.process_group import process_group
 from alignment_core.pipeline.step import Step
+from alignment_core.pipeline.writers import write_jsonl
 from alignment_core.records import Completion, Example, Message, Prompt
 from drift_dpo import data
 from drift_dpo.config import DataConfig, DriftConfig
@@ -91,8 +91,7 @@ def own_replies(
         loaded, prompts, sampled, folder, subject="baseline", seed=seed, accept_missing=accept_missing
     )
     made = [_as_example(e, c) for e, c in zip(asked, replies, strict=True) if c.text.strip()]
-    if process_group().is_main:
-        write_jsonl(folder / "own_train.jsonl", made)
+    write_jsonl(folder / "own_train.jsonl", made)
 
 
 def answer(
@@ -110,11 +109,9 @@ def answer(
     answer_prompts(loaded, prompts, config.generate, folder, subject=subject, seed=seed, accept_missing=accept_missing)
     write_losses(folder, reference_losses(loaded, prompts, config.generate.batch_size))
     kl = first_token_kl(loaded, prompts, config.generate.batch_size).tolist()
-    if process_group().is_main:
-        write_jsonl(
-            folder / SCORES,
-            [{"prompt_id": p.id, "first_token_kl": value} for p, value in zip(prompts, kl, strict=True)],
-        )
+    write_jsonl(
+        folder / SCORES, [{"prompt_id": p.id, "first_token_kl": value} for p, value in zip(prompts, kl, strict=True)]
+    )
 
 
 def _as_example(asked: Example, reply: Completion) -> Example:

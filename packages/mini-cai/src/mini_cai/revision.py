@@ -12,14 +12,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from alignment_core.io import write_jsonl
 from alignment_core.judging import critics, critique
 from alignment_core.judging.constitution import Constitution
 from alignment_core.judging.critique import Critique
 from alignment_core.judging.question import fence, shown
 from alignment_core.judging.settings import CriticSettings, Style
 from alignment_core.models import load
-from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.writers import write_jsonl
 from alignment_core.records import Completion, Message, Prompt
 from mini_cai.config import CaiConfig
 from mini_cai.selection import Scored
@@ -88,8 +87,7 @@ def revise(
         said = criticise(replies, folder=folder, name=f"round_{number}_critiques")
         current = [Scored(r, c) for r, c in zip(replies, said, strict=True)]
         rows += [_line(number, s) for s in current]
-    if process_group().is_main:
-        write_jsonl(folder / "revisions.jsonl", rows)
+    write_jsonl(folder / "revisions.jsonl", rows)
     return current
 
 

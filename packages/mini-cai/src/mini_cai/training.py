@@ -9,12 +9,12 @@ from typing import Any
 
 from alignment_core.errors import UserError
 from alignment_core.evaluation.answer import answer as answer_prompts
-from alignment_core.io import read_json, read_jsonl, read_rows, write_json, write_jsonl
+from alignment_core.io import read_json, read_jsonl, read_rows
 from alignment_core.judging import critics
 from alignment_core.judging.critique import Critique
 from alignment_core.models import load
-from alignment_core.pipeline.process_group import process_group
 from alignment_core.pipeline.step import Step
+from alignment_core.pipeline.writers import write_json, write_jsonl
 from alignment_core.records import Completion, Example
 from mini_cai import data, revision
 from mini_cai import selection as choose
@@ -70,10 +70,9 @@ def criticise(config: CaiConfig, generated: Path, accept_missing: bool, folder: 
     replies = list(read_jsonl(generated / CANDIDATES, Completion.from_json))
     rules = critics.own_constitution(config.critic)
     said = critics.criticise(replies, config.critic, rules, folder, accept_missing=accept_missing)
-    if process_group().is_main:
-        write_jsonl(folder / SCORES, said)
-        scored = [Scored(r, c) for r, c in zip(replies, said, strict=True)]
-        write_json(folder / GENERATIONS, generations(scored))
+    write_jsonl(folder / SCORES, said)
+    scored = [Scored(r, c) for r, c in zip(replies, said, strict=True)]
+    write_json(folder / GENERATIONS, generations(scored))
 
 
 def generations(scored: Sequence[Scored]) -> list[dict[str, Any]]:
@@ -117,9 +116,8 @@ def revised(
     """The first candidates of all prompts, revised; the revisions stand as candidates of their own."""
     first = [s for s in scored(generated, criticised) if s.reply.candidate == 0]
     made = revision.revise(config, data.load(prompts), first, seed, accept_missing, folder)
-    if process_group().is_main:
-        write_jsonl(folder / CANDIDATES, [s.reply for s in made])
-        write_jsonl(folder / SCORES, [s.critique for s in made])
+    write_jsonl(folder / CANDIDATES, [s.reply for s in made])
+    write_jsonl(folder / SCORES, [s.critique for s in made])
 
 
 def _selected(config: CaiConfig, policy: Policy, pool: Sequence[Scored]) -> choose.Selected:

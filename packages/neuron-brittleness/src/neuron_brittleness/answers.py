@@ -18,7 +18,6 @@ from alignment_core.evaluation.answer import answer as answer_prompts
 from alignment_core.evaluation.answer import reference_losses, write_losses
 from alignment_core.evaluation.state import write_places
 from alignment_core.models.load import Loaded
-from alignment_core.pipeline.process_group import process_group
 from alignment_core.pipeline.step import Step
 from neuron_brittleness import ablation, data, scoring, training
 from neuron_brittleness.conditions import NEW, Condition, Side
@@ -118,8 +117,7 @@ class Answering:
 
     def write_subjects(self, subjects: Iterable[str]) -> None:
         """Say which subjects the step holds."""
-        if process_group().is_main:
-            write_places(self.folder, [(subject, {}, subject) for subject in subjects])
+        write_places(self.folder, [(subject, {}, subject) for subject in subjects])
 
 
 def answer(config: BrittlenessConfig, conditions: Sequence[Condition], made: Made, folder: Path) -> None:

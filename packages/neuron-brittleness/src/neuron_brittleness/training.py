@@ -10,7 +10,6 @@ from typing import Any
 
 from alignment_core.models import load
 from alignment_core.models.train import sft
-from alignment_core.pipeline.process_group import process_group
 from alignment_core.pipeline.step import Step
 from neuron_brittleness import data, freeze, scoring
 from neuron_brittleness.config import MATCHED, BrittlenessConfig
@@ -52,7 +51,7 @@ def fine_tune(config: BrittlenessConfig, arm: str, seed: int, split: Path, score
         callbacks=[probe],
         prepare=prepare,
     )
-    if group is not None and process_group().is_main:
+    if group is not None:
         freeze.seal(folder / "adapter", group, reports[0])
 
 

@@ -11,8 +11,8 @@ from alignment_core.config import ModelSettings, TrainSettings
 from alignment_core.io import recover_jsonl, write_json
 from alignment_core.models import load
 from alignment_core.models.train import sft
-from alignment_core.pipeline.process_group import process_group
 from alignment_core.pipeline.run import Step
+from alignment_core.pipeline.writers import rank_zero_only
 from orth_refusal import budget, data, directions, steering
 from orth_refusal.arms import METER, ORIGINAL_NAMES, Arm
 from orth_refusal.config import OrthConfig
@@ -31,8 +31,7 @@ def tune(config: OrthConfig, seed: int, split: Path, part: str, folder: Path) ->
     train = config.refusal
     sft(rows[:most], model=config.model, lora=config.lora, train=train, seed=seed, folder=folder,
         callbacks=[steering.Snapshots(folder, 1)])  # fmt: skip
-    if process_group().is_main:
-        original_log(folder, part, train)
+    original_log(folder, part, train)
 
 
 def trained(step: Step, base: Mapping[str, Any]) -> tuple[Adapter, Mapping[str, Any]]:
@@ -136,8 +135,6 @@ def attack(config: OrthConfig, arm: Arm, seed: int, split: Path, steps: Mapping[
         folder=folder,
         callbacks=[budget.Ledger(folder, train.lr, seed), steer],
     )
-    if not process_group().is_main:
-        return
     if arm.name != "vanilla" and config.projected_epochs is None:
         share = config.replay_share if arm.special == "replay" else 0.0
         budget.check(steps["vanilla"].folder, folder, replayed=share)
@@ -175,6 +172,7 @@ def read_by(arm: Arm, split: Step, steps: Mapping[str, Step]) -> list[Step]:
     return [split, *(steps[name] for name in names if name in steps)]
 
 
+@rank_zero_only
 def original_log(folder: Path, mode: str, train: TrainSettings) -> None:
     """`training_loss_<mode>.json` in the original's shape: mode, config, losses by step."""
     losses = [

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import TrainerCallback
 
-from alignment_core.io import append_jsonl, recover_jsonl
 from alignment_core.models.lora import adapter_state
 from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.writers import append_jsonl, cut_jsonl, rank_zero_only
 from alignment_core.stats.trajectories import log_steps
 from orth_refusal.arms import METER
 from orth_refusal.directions import Directions, read_weights
@@ -240,10 +240,9 @@ class Snapshots(TrainerCallback):  # type: ignore[misc]
             self.save(model, 0)
         process_group().barrier()  # what was saved at the start is read by all
 
+    @rank_zero_only
     def save(self, model: Any, step: int) -> None:
         """The adapter's weights after `step`, as safetensors."""
-        if not process_group().is_main:
-            return
         (self.folder / SNAPSHOTS).mkdir(exist_ok=True, parents=True)
         save_file(adapter_state(model), str(self.folder / SNAPSHOTS / f"{step}.safetensors"))
 
@@ -262,8 +261,7 @@ class Steering(Snapshots):
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         super().on_train_begin(args, state, control, model=model)
         self.flat = Flat(model)
-        if process_group().is_main:
-            recover_jsonl(self.folder / METER, keep=state.global_step)
+        cut_jsonl(self.folder / METER, keep=state.global_step)
         first = read_weights(self.folder / SNAPSHOTS / "0.safetensors")
         named = {f"{n}.{part}": pair[part == "lora_A"] for n, pair in first.items() for part in ("lora_A", "lora_B")}
         start = self.flat.lay_out(named)
@@ -286,5 +284,4 @@ class Steering(Snapshots):
         pooled, each = self.meter.read()
         length = float((self.flat.values - self.before).norm())
         row = {"step": step, "pooled": pooled, "most": max(map(abs, each)), "length": length, "matrices": each}
-        if process_group().is_main:
-            append_jsonl(self.folder / METER, [row])
+        append_jsonl(self.folder / METER, [row])

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignment_core.config import GenerateSettings
 from alignment_core.evaluation.state import COMPLETIONS, LOSSES
-from alignment_core.io import write_jsonl
-from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.writers import write_jsonl
 from alignment_core.records import Completion, Prompt
 
 if TYPE_CHECKING:
@@ -66,6 +65,5 @@ def losses(
 
 
 def write_losses(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write `losses.jsonl`, in the process that writes."""
-    if process_group().is_main:
-        write_jsonl(folder / LOSSES, rows)
+    """Write `losses.jsonl`."""
+    write_jsonl(folder / LOSSES, rows)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from alignment_core.evaluation.state import COMPLETIONS, SCORES, VERDICTS, StateFiles, read_places
-from alignment_core.io import read_jsonl, write_jsonl
+from alignment_core.io import read_jsonl
 from alignment_core.judging.judges import JudgeSettings, check_judges, judge_all, judges_identity
-from alignment_core.pipeline.process_group import process_group
 from alignment_core.pipeline.run import Run
 from alignment_core.pipeline.step import Step
+from alignment_core.pipeline.writers import write_jsonl
 from alignment_core.records import Completion
 
 Score = Callable[[Sequence[Completion]], Sequence[Mapping[str, Any]]]
@@ -69,8 +69,6 @@ def _judge(
         place = folder / inside
         place.mkdir(parents=True, exist_ok=True)
         verdicts = judge_all(judges, replies, place, settings, accept_missing=accept_missing)
-        if not process_group().is_main:
-            continue
         write_jsonl(place / VERDICTS, verdicts)
         if score is not None:
             keys = ({"prompt_id": reply.prompt_id, "candidate": reply.candidate} for reply in replies)

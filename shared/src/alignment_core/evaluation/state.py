@@ -19,7 +19,8 @@ from typing import Any
 
 from alignment_core.errors import InputError, UserError
 from alignment_core.evaluation.results import Place
-from alignment_core.io import read_jsonl, read_object, read_rows, write_json
+from alignment_core.io import read_jsonl, read_object, read_rows
+from alignment_core.pipeline.writers import write_json
 from alignment_core.records import Completion, Kind, Verdict
 
 COMPLETIONS, VERDICTS, SCORES, LOSSES = "completions.jsonl", "verdicts.jsonl", "scores.jsonl", "losses.jsonl"

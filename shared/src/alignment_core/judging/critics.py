@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from alignment_core.config import GenerateSettings
 from alignment_core.errors import UserError
-from alignment_core.io import write_jsonl
 from alignment_core.judging import constitution as constitutions
 from alignment_core.judging import critique
 from alignment_core.judging.asking import choice_probabilities, server_answers, special_tokens, written_answers
@@ -26,7 +25,7 @@ from alignment_core.judging.constitution import Constitution
 from alignment_core.judging.critique import Critique
 from alignment_core.judging.settings import CriticSettings
 from alignment_core.judging.verdicts import TOO_LONG, Judge, NoVerdicts, answers_name, verdict
-from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.writers import write_jsonl
 from alignment_core.records import Completion, Label, Message, Verdict
 
 if TYPE_CHECKING:
@@ -216,8 +215,7 @@ class CriticJudge(Judge):
             loaded=self._loaded,
             accept_missing=accept_missing,
         )
-        if process_group().is_main:
-            write_jsonl(file.with_name(f"critiques{name.removeprefix('answers')}.jsonl"), critiques)
+        write_jsonl(file.with_name(f"critiques{name.removeprefix('answers')}.jsonl"), critiques)
         return [self._verdict(reply, one) for reply, one in zip(replies, critiques, strict=True)]
 
     def _verdict(self, reply: Completion, one: Critique) -> Verdict:

@@ -14,8 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from alignment_core.errors import NothingToReport
-from alignment_core.io import write_jsonl
-from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.writers import write_jsonl
 from alignment_core.records import Completion, Label, Verdict
 
 TOO_LONG = "the question does not fit the judge's context"
@@ -41,8 +40,7 @@ class Judge(ABC):
         replies = [c for c in completions if not c.failure]
         given = iter(self.verdicts(replies, file, accept_missing) if replies else ())
         out = [verdict(c, self.name, None, c.failure) if c.failure else next(given) for c in completions]
-        if process_group().is_main:
-            write_jsonl(file, out)
+        write_jsonl(file, out)
         return out
 
     @abstractmethod

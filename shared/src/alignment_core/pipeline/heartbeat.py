@@ -155,13 +155,11 @@ class Ranks:
         return True
 
     def claimed(self) -> int | None:
-        """The exit code of the rank that failed first, 0 where it cannot be read yet; None when none has failed."""
+        """The exit code of the rank that failed first, 0 where it is not yet written; None when none has failed."""
         try:
             return int((self.folder / _FAILED).read_text() or 0)
-        except FileNotFoundError:
+        except OSError:
             return None
-        except (OSError, ValueError):
-            return 0
 
     def leave(self) -> None:
         """This rank ends in an orderly way; the last one takes the folder away."""
