@@ -172,7 +172,7 @@ def test_a_killed_rank_is_named_and_the_same_command_continues(start: Callable[.
     assert seconds < 3
     assert re.findall(r"exitcode +: (-?\d+)", run.err) == ["2", "-9"]  # rank 0's is that of a step left open
     assert rows(run.place) == [(0, "first")]
-    again = start("second", 0)
+    again = start("second", 0.1)
     assert again.launcher.wait(90) == 0, again.err
     assert rows(run.place) == [(0, "first"), (1, "second"), (2, "second")]
     assert not list(run.place.glob("runs/toy/tiny/.ranks-*"))
@@ -214,10 +214,8 @@ def test_workers_end_when_the_launcher_is_killed(start: Callable[..., Started]) 
     run.act(run.launcher.kill)
     seconds = run.seconds(lambda: not any(map(alive, run.ranks)), 10)
     (line,) = run.said()
-    assert re.fullmatch(
-        rf"error: the launcher of rank [01] on host \S+ \(process {run.launcher.pid}\) is gone; .*", line
-    )
-    assert line.endswith("what is made is kept: the same command continues")
+    assert re.match(rf"error: the launcher of rank [01] on host \S+ \(process {run.launcher.pid}\) is gone; ", line)
+    assert line.endswith("; what is made is kept: the same command continues")
     assert seconds < 4
     assert rows(run.place) == [(0, "first")]
 

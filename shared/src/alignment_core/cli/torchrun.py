@@ -40,6 +40,7 @@ def join(folder: Path) -> Iterator[ProcessGroup | None]:
     Inside, torch.distributed is set up, and an error is told by the process that has it first, and by no other: what
     fails in one process fails in the others soon after, by the same mistake or because the first is gone.
     """
+    heartbeat.sweep(folder)
     if world_size() == 1:
         yield None
         return
@@ -65,8 +66,6 @@ def _ranks(folder: Path, group: ProcessGroup) -> heartbeat.Ranks:
     errors = [text for text in group.gather(error) if text]
     if errors or ranks is None:
         raise UserError(errors[0])
-    if group.is_main:
-        heartbeat.sweep(folder, ranks)
     return ranks
 
 

@@ -20,7 +20,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from alignment_core.errors import UserError
 
@@ -29,6 +28,7 @@ INTERVAL = 10.0
 LIMIT = 180.0
 """Seconds without a heartbeat after which a rank is lost."""
 _PREFIX, _FAILED = ".ranks-", "failed"
+_DAY = 86400.0
 
 
 class RankLost(UserError):
@@ -168,17 +168,16 @@ class Ranks:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def sweep(folder: Path, ours: Ranks) -> None:
-    """Remove what earlier starts left whose ranks are all dead."""
-    for place in [p for p in folder.glob(f"{_PREFIX}*") if p != ours.folder]:
+def sweep(folder: Path) -> None:
+    """Remove what earlier starts left whose ranks are all dead: gone from this machine, or silent for a day."""
+    for place in folder.glob(f"{_PREFIX}*"):
         try:
             newest = max((p.stat().st_mtime for p in place.iterdir()), default=place.stat().st_mtime)
-            known: list[Any] = [json.loads(p.read_text()) for p in place.glob("*.json")]
-            silent = (ours.folder / f"{ours.rank}.json").stat().st_mtime - newest > 2 * LIMIT
-            if silent or (known and all(Process(**one).gone() for one in known)):
-                shutil.rmtree(place, ignore_errors=True)
+            known = [Process(**json.loads(p.read_text())) for p in place.glob("*.json")]
         except (OSError, ValueError, TypeError):
             continue
+        if (known and all(process.gone() for process in known)) or time.time() - newest > _DAY:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _clock(seconds: float) -> str:
