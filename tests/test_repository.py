@@ -42,6 +42,12 @@ def test_import_rules_hold() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_no_study_asks_which_process_it_is() -> None:
+    sources = list(ROOT.glob("packages/*/src/**/*.py"))
+    assert len(sources) > 50
+    assert not [path for path in sources if "is_main" in path.read_text(encoding="utf-8")]
+
+
 def test_committed_lock_names_no_index() -> None:
     _tracked()
     lock = _committed(ROOT / "uv.lock")

@@ -15,17 +15,19 @@ MAIN = """
 import os
 from alignment_core import io
 from alignment_core.errors import UserError
+from alignment_core.pipeline import writers
 from alignment_core.pipeline.process_group import process_group
 from alignment_core.cli import Study, build
 from alignment_core.config import Settings
+from alignment_core.evaluation.analysis import Analysis, SeedOutput
+from alignment_core.report.spec import ReportSpec
 class Config(Settings):
     size: int = 3
     fails: str = ""
 def study(run, config, seed):
     def work(folder):
         io.append_jsonl(run.folder / f"who-{os.environ.get('RANK', '0')}.jsonl", [{"seed": seed}])
-        if run.is_main:
-            io.write_json(folder / "sum.json", seed)
+        writers.write_json(folder / "sum.json", seed)
     run.do("alone", work, seed=seed)
     run.do("both", work, seed=seed, together=True)
     def shared(folder):
@@ -35,17 +37,16 @@ def study(run, config, seed):
         if config.fails == "all":
             raise UserError("no process can; give it another setting")
         done = process_group().map_batches(range(5), lambda n: (n, process_group().rank))
-        if process_group().is_main:
-            io.write_json(folder / "done.json", done)
+        writers.write_json(folder / "done.json", done)
     run.do("shared", shared, seed=seed, together=True)
     yield "train"
-def finish(run, config, seeds):
-    from alignment_core.evaluation.results import Results, write
-    found = Results(study="toy", preset="tiny", seeds=list(seeds))
-    write(run.folder / "results.json", found)
-    return found
+    return SeedOutput(())
+ANALYSIS = Analysis((), (), lambda _: ())
+def report(results):
+    return ReportSpec("t", "q", (), ())
 if __name__ == "__main__":
-    build(Study("toy", "toy_torchrun", Config, "t", (("train", "t"),), "__main__:study", "__main__:finish", "x:y"))()
+    build(Study("toy", "toy_torchrun", Config, "t", (("train", "t"),), "__main__:study", "__main__:ANALYSIS",
+                "__main__:report"))()
 """
 
 
@@ -54,6 +55,7 @@ def place(tmp_path: Path) -> Path:
     (tmp_path / "toy_torchrun" / "presets").mkdir(parents=True)
     (tmp_path / "toy_torchrun" / "__init__.py").touch()
     (tmp_path / "toy_torchrun" / "presets" / "tiny.toml").touch()
+    (tmp_path / "toy_torchrun" / "hypotheses.toml").write_text('family = "toy"\n')
     (tmp_path / "main.py").write_text(MAIN)
     return tmp_path
 
@@ -64,7 +66,8 @@ ACCELERATE = ("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2
 
 
 def start(place: Path, launcher: tuple[str, ...], *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(place), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join(filter(None, (str(place), os.environ.get("PYTHONPATH", ""))))
+    environment = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", *launcher, "main.py", "run", *words]
     return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=120)
 

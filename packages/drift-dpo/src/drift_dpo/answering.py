@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from alignment_core.evaluation.answer import answer as answer_prompts
 from alignment_core.evaluation.answer import reference_losses, write_losses
 from alignment_core.evaluation.files import SCORES
-from alignment_core.io import write_jsonl
 from alignment_core.models import load
-from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.writers import write_jsonl
 from drift_dpo import rows as read
 from drift_dpo.drift import first_token_kl
 
@@ -34,8 +33,7 @@ def answer(
     answer_prompts(loaded, prompts, config.generate, folder, subject=subject, seed=seed, accept_missing=accept_missing)
     write_losses(folder, reference_losses(loaded, prompts, config.generate.batch_size))
     kl = first_token_kl(loaded, prompts, config.generate.batch_size).tolist()
-    if process_group().is_main:
-        write_jsonl(
-            folder / SCORES,
-            [{"prompt_id": p.id, "first_token_kl": value} for p, value in zip(prompts, kl, strict=True)],
-        )
+    write_jsonl(
+        folder / SCORES,
+        [{"prompt_id": p.id, "first_token_kl": value} for p, value in zip(prompts, kl, strict=True)],
+    )

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignment_core.io import write_jsonl
 from alignment_core.models import load
-from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.writers import write_jsonl
 from alignment_core.records import Completion, Example, Message, Prompt
 from drift_dpo import rows as read
 
@@ -31,8 +30,7 @@ def own_replies(
         prompts, sampled, loaded, subject="baseline", seed=seed, file=file, accept_missing=accept_missing
     )
     made = [_as_example(e, c) for e, c in zip(asked, replies, strict=True) if c.text.strip()]
-    if process_group().is_main:
-        write_jsonl(folder / "own_train.jsonl", made)
+    write_jsonl(folder / "own_train.jsonl", made)
 
 
 def _as_example(asked: Example, reply: Completion) -> Example:

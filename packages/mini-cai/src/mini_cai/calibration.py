@@ -24,12 +24,12 @@ from scipy import stats
 
 from alignment_core.config import GenerateSettings
 from alignment_core.errors import UserError
-from alignment_core.io import read_json, write_json, write_jsonl
+from alignment_core.io import read_json
 from alignment_core.judging import critics, critique
 from alignment_core.judging.asking import special_tokens, written_answers
 from alignment_core.judging.critique import Critique
 from alignment_core.models import load
-from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.writers import write_json, write_jsonl
 from alignment_core.records import Completion
 from alignment_core.stats.intervals import Interval, mean_interval, quantile, rate
 from mini_cai import attacks, gold
@@ -158,10 +158,9 @@ def calibrate(
         raise UserError(f"{len(items)} gold replies, {len(weak)} of score 1 or 2; give four at least, one of them weak")
     asked = _Critic(critic, load.load(critic.model) if critic.via == "model" else None, folder, accept_missing)
     graded = asked.scores(items, [g.reply for g in items], "gold_critiques", "both")
-    if process_group().is_main:
-        write_jsonl(folder / "gold.jsonl", [asdict(g) for g in items])
-        rows = [{**asdict(g), **c.to_json()} for g, c in zip(items, graded, strict=True)]
-        write_jsonl(folder / "gold_scores.jsonl", rows)
+    write_jsonl(folder / "gold.jsonl", [asdict(g) for g in items])
+    rows = [{**asdict(g), **c.to_json()} for g, c in zip(items, graded, strict=True)]
+    write_jsonl(folder / "gold_scores.jsonl", rows)
     if critic.scoring == "generate":  # its own way decides; the expected score stands beside it
         found = agreement(items, [Critique(c.prompt_id, c.candidate, c.written, why=c.why) for c in graded])
     else:
@@ -176,8 +175,7 @@ def calibrate(
             found |= {f"{family}_{k}": v for k, v in _attacked(asked, family, lines, weak, safe).items()}
     del asked
     load.free()
-    if process_group().is_main:
-        write_json(folder / FILE, {k: _json(v) for k, v in found.items()})
+    write_json(folder / FILE, {k: _json(v) for k, v in found.items()})
 
 
 def _lines(count: int) -> dict[str, list[str]]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignment_core.io import read_jsonl, write_json, write_jsonl
+from alignment_core.io import read_jsonl
 from alignment_core.judging import critics
-from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.writers import write_json, write_jsonl
 from alignment_core.records import Completion
 from mini_cai.rows import CANDIDATES
 from mini_cai.scored import SCORES, Scored, by_prompt
@@ -24,10 +24,9 @@ def criticise(config: CaiConfig, generated: Path, accept_missing: bool, folder: 
     replies = list(read_jsonl(generated / CANDIDATES, Completion.from_json))
     rules = critics.own_constitution(config.critic)
     said = critics.criticise(replies, config.critic, rules, folder, accept_missing=accept_missing)
-    if process_group().is_main:
-        write_jsonl(folder / SCORES, said)
-        scored = [Scored(r, c) for r, c in zip(replies, said, strict=True)]
-        write_json(folder / GENERATIONS, generations(scored))
+    write_jsonl(folder / SCORES, said)
+    scored = [Scored(r, c) for r, c in zip(replies, said, strict=True)]
+    write_json(folder / GENERATIONS, generations(scored))
 
 
 def generations(scored: Sequence[Scored]) -> list[dict[str, Any]]:

@@ -13,11 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignment_core.io import write_jsonl
 from alignment_core.judging import critics, critique
 from alignment_core.judging.question import fence, shown
 from alignment_core.models import load
-from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.writers import write_jsonl
 from alignment_core.records import Completion, Message, Prompt
 from mini_cai import rows as prompt_rows
 from mini_cai import scored
@@ -56,9 +55,8 @@ def revised(
     """The first candidates of all prompts, revised; the revisions stand as candidates of their own."""
     first = [s for s in scored.read(generated, criticised) if s.reply.candidate == 0]
     made = revise(config, prompt_rows.load(prompts), first, seed, accept_missing, folder)
-    if process_group().is_main:
-        write_jsonl(folder / CANDIDATES, [s.reply for s in made])
-        write_jsonl(folder / SCORES, [s.critique for s in made])
+    write_jsonl(folder / CANDIDATES, [s.reply for s in made])
+    write_jsonl(folder / SCORES, [s.critique for s in made])
 
 
 def ask(style: Style, constitution: Constitution, prompt: Prompt, one: Scored, limit: int) -> Prompt:
@@ -111,8 +109,7 @@ def revise(
         said = criticise(replies, folder=folder, name=f"round_{number}_critiques")
         current = [Scored(r, c) for r, c in zip(replies, said, strict=True)]
         rows += [_line(number, s) for s in current]
-    if process_group().is_main:
-        write_jsonl(folder / "revisions.jsonl", rows)
+    write_jsonl(folder / "revisions.jsonl", rows)
     return current
 
 

@@ -21,11 +21,11 @@ from alignment_core.data.sources import Rejects, Turn
 from alignment_core.data.sources import identity as source_identity
 from alignment_core.data.splits import rank
 from alignment_core.errors import UserError
-from alignment_core.io import sha256_file, write_json, write_jsonl
+from alignment_core.io import sha256_file
 from alignment_core.judging.refusal import judge
 from alignment_core.models import load
 from alignment_core.organism import grammar, world
-from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.writers import rank_zero_only, write_json, write_jsonl
 from alignment_core.records import Example, Kind, Message, Prompt, fingerprint
 from neuron_brittleness.rows import EVAL, HALVES, TUNE
 
@@ -95,12 +95,10 @@ def build(config: BrittlenessConfig, folder: Path, *, accept_missing: bool = Fal
         log.log(logging.INFO if got == wanted else logging.WARNING, "%s: %d of %d examples", name, got, wanted)
         if got < 2:
             raise UserError(f"{name}: {got} examples; give more harmful prompts the model refuses, or data.safety_file")
-    if not process_group().is_main:
-        return
     for name in asked:
         write_jsonl(folder / f"{name}.jsonl", parts.examples[name])
     write_jsonl(folder / f"{EVAL}.jsonl", parts.prompts)
-    rejects.write(folder / "rejects.jsonl")
+    rank_zero_only(rejects.write)(folder / "rejects.jsonl")
     write_json(folder / "data_report.json", parts.notes | {"eval_prompts": len(parts.prompts)})
 
 

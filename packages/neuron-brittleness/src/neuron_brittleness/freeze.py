@@ -28,6 +28,7 @@ from torch import Tensor
 from alignment_core import io
 from alignment_core.errors import UserError
 from alignment_core.models.adapter import CONFIG, attach
+from alignment_core.pipeline.writers import rank_zero_only
 from neuron_brittleness.groups import Group
 from neuron_brittleness.matrices import adapted, effective_change
 
@@ -168,6 +169,7 @@ def _keep_rows(keep: Tensor) -> Callable[[Tensor], Tensor]:
 # On disk
 
 
+@rank_zero_only
 def seal(folder: Path, group: Group, report: FreezeReport) -> None:
     """Write beside a saved adapter what was frozen; a per-weight freeze is closed to plain loaders."""
     io.write_json(folder.parent / "freeze.json", asdict(report) | {"share": report.share, "group_sha": group.digest()})

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from alignment_core import io
 from alignment_core.errors import UserError
-from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.writers import rank_zero_only
 from alignment_core.records import Example
 from neuron_brittleness import groups, losses, matching, scores
 from neuron_brittleness.arms import GROUPS, MATCHED, ORIGINAL
@@ -29,7 +29,7 @@ from neuron_brittleness.matrices import Matrix, matrices
 
 if TYPE_CHECKING:
     from alignment_core.models.load import Loaded
-    from neuron_brittleness.config import BrittlenessConfig, ScoreSettings
+    from neuron_brittleness.config import BrittlenessConfig
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,13 @@ class _Json:
     """Streams groups in the original's JSON, a matrix at a time."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        self.files: dict[str, TextIO] = {n: (folder / f"neuron_groups_{n}.json").open("w") for n in names}
+        self.files: dict[str, TextIO] = {}
         self.first = dict.fromkeys(names, True)
+        self._open(folder)
+
+    @rank_zero_only
+    def _open(self, folder: Path) -> None:
+        self.files = {name: (folder / f"neuron_groups_{name}.json").open("w") for name in self.first}
 
     def add(self, name: str, matrix: Matrix, mask: groups.Mask, values: Tensor) -> None:
         if name in self.files:
@@ -69,7 +74,7 @@ def score_half(
     shared = {"budget": budget, "checkpointing": settings.checkpointing}
     made = {name: Group(name) for name in (GROUPS if controls else ORIGINAL[:3])}
     useful, means = Group("utility_p"), dict[str, dict[str, float]]()
-    export = _Json(folder, ORIGINAL if settings.export_json and controls and process_group().is_main else ())
+    export = _Json(folder, ORIGINAL if settings.export_json and controls else ())
     data = losses.rows(loaded.tokenizer, utility, settings.max_length)
     for matrix, got in scores.score(loaded.model, found, data, (settings.method,), **shared):  # type: ignore[arg-type]
         value = got[settings.method]
@@ -102,7 +107,9 @@ def score_half(
             f"the set difference S(q={settings.q:g}) \\ U(p={settings.p:g}) is empty: {settings.method} ranks safety "
             "and utility alike; raise score.q, lower score.p, or score by snip"
         )
-    _write(folder, settings, made, cells, means, exact, {m.name: m.layer for m in found})
+    for one in made.values():
+        one.about = settings.model_dump(mode="json")
+    _write(folder, made, cells, means, exact, {m.name: m.layer for m in found})
     return made
 
 
@@ -114,16 +121,13 @@ def _note(group: Group, matrix: Matrix, value: Tensor, means: dict[str, dict[str
     export.add(group.name, matrix, mask, value)
 
 
+@rank_zero_only
 def _write(
-    folder: Path, settings: ScoreSettings, made: dict[str, Group], cells: dict[str, NDArray[np.uint8]],
+    folder: Path, made: dict[str, Group], cells: dict[str, NDArray[np.uint8]],
     means: dict[str, dict[str, float]], exact: dict[str, list[float]], layer: dict[str, int],
 ) -> None:  # fmt: skip
     from safetensors.numpy import save_file
 
-    for group in made.values():
-        group.about = settings.model_dump(mode="json")
-    if not process_group().is_main:
-        return
     for group in made.values():
         group.save(folder / f"neuron_groups_{group.name}.safetensors")
     if cells:

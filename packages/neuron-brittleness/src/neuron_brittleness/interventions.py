@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from alignment_core.evaluation.answer import answer as answer_prompts
 from alignment_core.evaluation.answer import reference_losses
 from alignment_core.evaluation.files import write_places
-from alignment_core.pipeline.process_group import process_group
 from neuron_brittleness import ablation, rows
 from neuron_brittleness.conditions import NEW
 from neuron_brittleness.group_files import read_cells, read_group
@@ -94,5 +93,4 @@ class Answering:
 
     def write_subjects(self, subjects: Iterable[str]) -> None:
         """Say which subjects the step holds."""
-        if process_group().is_main:
-            write_places(self.folder, [(subject, {}, subject) for subject in subjects])
+        write_places(self.folder, [(subject, {}, subject) for subject in subjects])

@@ -19,8 +19,8 @@ import numpy as np
 
 from alignment_core.evaluation.answer import write_losses
 from alignment_core.evaluation.files import COMPLETIONS
-from alignment_core.io import read_jsonl, write_json, write_jsonl
-from alignment_core.pipeline.process_group import process_group
+from alignment_core.io import read_jsonl
+from alignment_core.pipeline.writers import write_json, write_jsonl
 from alignment_core.records import Completion
 from neuron_brittleness.conditions import EQUAL_COST
 
@@ -91,8 +91,7 @@ def answer(config: BrittlenessConfig, pairs: Sequence[Pair], made: Made, answere
         for group, side in zip((pair.group, pair.other), found or (), strict=False):
             subjects.append(_side(work, loaded, pair, group, side, answered))
     work.write_subjects(subjects)
-    if process_group().is_main:
-        write_json(folder / "levels.json", facts)
+    write_json(folder / "levels.json", facts)
 
 
 def _mean_loss(work: Answering, loaded: Loaded, pair: Pair, group: str, share: float) -> float:
@@ -104,7 +103,7 @@ def _side(work: Answering, loaded: Loaded, pair: Pair, group: str, side: Cut, an
     subject, condition = pair.subject(group) + EQUAL_COST, pair.condition(group, side.share)
     if side.share < 1:
         work.replies(loaded, condition, subject)
-    elif process_group().is_main:
+    else:
         same = read_jsonl(answered / pair.subject(group) / COMPLETIONS, Completion.from_json)
         write_jsonl(work.place(subject) / COMPLETIONS, [replace(c, subject=subject) for c in same])
     write_losses(work.place(subject), work.losses(loaded, condition))

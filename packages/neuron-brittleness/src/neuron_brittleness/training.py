@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment_core.models.train import sft
-from alignment_core.pipeline.process_group import process_group
 from neuron_brittleness import rows
 from neuron_brittleness.arms import GROUPS, MATCHED
 from neuron_brittleness.group_files import read_group
@@ -55,5 +54,5 @@ def fine_tune(config: BrittlenessConfig, arm: str, seed: int, split: Path, score
         callbacks=[probe],
         prepare=prepare,
     )
-    if group is not None and process_group().is_main:
+    if group is not None:
         freeze.seal(folder / "adapter", group, reports[0])

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from alignment_core.evaluation.answer import answer, losses, reference_losses, write_losses
 from alignment_core.evaluation.files import write_places
 from alignment_core.models import load
-from alignment_core.pipeline.process_group import process_group
 from alignment_core.records import Prompt
 from orth_refusal import rows as built
 from orth_refusal.files import snapshots
@@ -75,9 +74,8 @@ def along(bench: Bench, trained: Step, subject: str, seed: int | None, split: Pa
     for step, file in kept:
         bench.put(file)
         _answer(bench, subject, seed, split, folder / str(step))
-    if process_group().is_main:
-        places = [(subject, {"step": step}, str(step)) for step, _ in kept]
-        write_places(folder, [*places, (subject, {}, str(kept[-1][0]))])
+    places = [(subject, {"step": step}, str(step)) for step, _ in kept]
+    write_places(folder, [*places, (subject, {}, str(kept[-1][0]))])
 
 
 def _answer(bench: Bench, subject: str, seed: int | None, split: Path, folder: Path) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from alignment_core.io import recover_jsonl
 from alignment_core.models.train import sft
-from alignment_core.pipeline.process_group import process_group
 from orth_refusal import rows as built
 from orth_refusal.files import METER, ORIGINAL_NAMES, original_log
 from orth_refusal.start import start_model
@@ -77,8 +76,6 @@ def attack(config: OrthConfig, arm: Arm, seed: int, split: Path, steps: Mapping[
         folder=folder,
         callbacks=[budget.Ledger(folder, train.lr, seed), steer],
     )
-    if not process_group().is_main:
-        return
     if arm.name != "vanilla" and config.projected_epochs is None:
         share = config.replay_share if arm.special == "replay" else 0.0
         budget.check(steps["vanilla"].folder, folder, replayed=share)

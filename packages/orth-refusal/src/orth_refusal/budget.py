@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from alignment_core.io import append_jsonl, read_json, recover_jsonl, write_json
+from alignment_core.io import read_json, recover_jsonl, write_json
 from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.writers import append_jsonl, cut_jsonl, rank_zero_only
 
 IGNORE = -100
 LEDGER, BUDGET = "ledger.jsonl", "budget.json"
@@ -35,8 +36,7 @@ class Ledger(TrainerCallback):  # type: ignore[misc]
         """Of each forward pass since the last step, its rows."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        if process_group().is_main:
-            recover_jsonl(self.folder / LEDGER, keep=state.global_step)
+        cut_jsonl(self.folder / LEDGER, keep=state.global_step)
         self.hook = model.register_forward_pre_hook(self._see, with_kwargs=True)
 
     def _see(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
@@ -50,14 +50,15 @@ class Ledger(TrainerCallback):  # type: ignore[misc]
             self.rows
         )  # sharded in this order: the first pass of each process, the second, …
         rows = [row for together in zip(*passes, strict=True) for one in together for row in one]
-        if process_group().is_main:
-            append_jsonl(self.folder / LEDGER, [{"rate": round(rate, 9), "rows": rows}])
+        append_jsonl(self.folder / LEDGER, [{"rate": round(rate, 9), "rows": rows}])
         self.rows = []
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.hook.remove()
-        if not process_group().is_main:
-            return
+        self._write_budget()
+
+    @rank_zero_only
+    def _write_budget(self) -> None:
         lines = recover_jsonl(self.folder / LEDGER)
         rows = [row for line in lines for row in line["rows"]]
         if not rows:
@@ -77,6 +78,7 @@ def _digest(values: list[Any]) -> str:
     return hashlib.sha256(repr(values).encode()).hexdigest()[:16]
 
 
+@rank_zero_only
 def check(vanilla: Path, arm: Path, *, replayed: float = 0.0) -> None:
     """`RuntimeError` unless the arm in a folder had vanilla's budget: steps, rows in order, schedule, seed.
 

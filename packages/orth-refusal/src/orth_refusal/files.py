@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignment_core.io import recover_jsonl, write_json
+from alignment_core.pipeline.writers import rank_zero_only
 
 if TYPE_CHECKING:
     from alignment_core.config import TrainSettings
@@ -25,6 +26,7 @@ def snapshots(trained: Step) -> list[tuple[int, Path]]:
     return [(step, file) for step, file in found if step > 0]
 
 
+@rank_zero_only
 def original_log(folder: Path, mode: str, train: TrainSettings) -> None:
     """`training_loss_<mode>.json` in the original's shape: mode, config, losses by step."""
     losses = [

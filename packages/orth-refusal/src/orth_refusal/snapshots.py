@@ -10,6 +10,7 @@ from transformers import TrainerCallback
 
 from alignment_core.models.lora import adapter_state
 from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.writers import rank_zero_only
 from alignment_core.stats.trajectories import log_steps
 from orth_refusal.files import SNAPSHOTS
 
@@ -26,10 +27,9 @@ class Snapshots(TrainerCallback):  # type: ignore[misc]
             self.save(model, 0)
         process_group().barrier()  # what was saved at the start is read by all
 
+    @rank_zero_only
     def save(self, model: Any, step: int) -> None:
         """The adapter's weights after `step`, as safetensors."""
-        if not process_group().is_main:
-            return
         (self.folder / SNAPSHOTS).mkdir(exist_ok=True, parents=True)
         save_file(adapter_state(model), str(self.folder / SNAPSHOTS / f"{step}.safetensors"))
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alignment_core.io import append_jsonl, recover_jsonl
 from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.writers import append_jsonl, cut_jsonl
 from orth_refusal.directions import Directions, read_weights
 from orth_refusal.factors import Factors, difference, inner
 from orth_refusal.files import METER, SNAPSHOTS
@@ -233,8 +233,7 @@ class Steering(Snapshots):
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         super().on_train_begin(args, state, control, model=model)
         self.flat = Flat(model)
-        if process_group().is_main:
-            recover_jsonl(self.folder / METER, keep=state.global_step)
+        cut_jsonl(self.folder / METER, keep=state.global_step)
         first = read_weights(self.folder / SNAPSHOTS / "0.safetensors")
         named = {f"{n}.{part}": pair[part == "lora_A"] for n, pair in first.items() for part in ("lora_A", "lora_B")}
         start = self.flat.lay_out(named)
@@ -257,5 +256,4 @@ class Steering(Snapshots):
         pooled, each = self.meter.read()
         length = float((self.flat.values - self.before).norm())
         row = {"step": step, "pooled": pooled, "most": max(map(abs, each)), "length": length, "matrices": each}
-        if process_group().is_main:
-            append_jsonl(self.folder / METER, [row])
+        append_jsonl(self.folder / METER, [row])

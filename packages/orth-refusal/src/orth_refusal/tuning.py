@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignment_core.models.train import sft
-from alignment_core.pipeline.process_group import process_group
 from orth_refusal import rows as built
 from orth_refusal.files import original_log
 
@@ -23,5 +22,4 @@ def tune(config: OrthConfig, seed: int, split: Path, part: str, folder: Path) ->
     train = config.refusal
     sft(rows[:most], model=config.model, lora=config.lora, train=train, seed=seed, folder=folder,
         callbacks=[Snapshots(folder, 1)])  # fmt: skip
-    if process_group().is_main:
-        original_log(folder, part, train)
+    original_log(folder, part, train)

@@ -50,8 +50,7 @@ def execute(study: Study, until: str | None, options: Options) -> None:
     results = None
     with (
         terminal_log(("alignment_core", study.package), quiet_level(options, is_main_process()), plan),
-        torchrun.join() as group,
-        torchrun.single_error(folder, group),
+        torchrun.join(folder) as group,
         Run.open(
             folder,
             study.name,

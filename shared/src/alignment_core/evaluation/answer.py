@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment_core.evaluation.files import COMPLETIONS, LOSSES
-from alignment_core.io import write_jsonl
-from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.writers import write_jsonl
 from alignment_core.records import Completion, Prompt
 
 if TYPE_CHECKING:
@@ -67,5 +66,4 @@ def losses(
 
 def write_losses(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write `losses.jsonl`, in the process that writes."""
-    if process_group().is_main:
-        write_jsonl(folder / LOSSES, rows)
+    write_jsonl(folder / LOSSES, rows)

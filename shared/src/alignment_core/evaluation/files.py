@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from alignment_core.io import read_object, write_json
+from alignment_core.io import read_object
+from alignment_core.pipeline.writers import write_json
 
 Place = str | int | float | None
 """A value of `at`: where on a trajectory, in which category, layer, group, by which judge."""

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment_core.evaluation.files import COMPLETIONS, SCORES, VERDICTS, read_places
-from alignment_core.io import read_jsonl, write_jsonl
+from alignment_core.io import read_jsonl
 from alignment_core.judging.judges import judge_all
-from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.writers import write_jsonl
 from alignment_core.records import Completion
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ def judge_replies(
         place = folder / inside
         place.mkdir(parents=True, exist_ok=True)
         verdicts = judge_all(judges, replies, place, settings, accept_missing=accept_missing)
-        if not process_group().is_main:
-            continue
         write_jsonl(place / VERDICTS, verdicts)
         if score is not None:
             keys = ({"prompt_id": reply.prompt_id, "candidate": reply.candidate} for reply in replies)

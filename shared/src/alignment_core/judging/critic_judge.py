@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment_core.errors import UserError
-from alignment_core.io import write_jsonl
 from alignment_core.judging import critics
 from alignment_core.judging.asking_server import check_endpoint
 from alignment_core.judging.critics import criticise, own_constitution
 from alignment_core.judging.verdicts import Entry, Judge, answers_name, verdict
-from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.writers import write_jsonl
 from alignment_core.records import Completion, Label, Verdict
 
 if TYPE_CHECKING:
@@ -46,8 +45,7 @@ class CriticJudge(Judge):
             loaded=self._loaded,
             accept_missing=accept_missing,
         )
-        if process_group().is_main:
-            write_jsonl(file.with_name(f"critiques{name.removeprefix('answers')}.jsonl"), critiques)
+        write_jsonl(file.with_name(f"critiques{name.removeprefix('answers')}.jsonl"), critiques)
         return [self._verdict(reply, one) for reply, one in zip(replies, critiques, strict=True)]
 
     def _verdict(self, reply: Completion, one: Critique) -> Verdict:

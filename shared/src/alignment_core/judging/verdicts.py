@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment_core.errors import NothingToReport
-from alignment_core.io import write_jsonl
-from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.writers import write_jsonl
 from alignment_core.records import Completion, Label, Verdict
 
 if TYPE_CHECKING:
@@ -44,8 +43,7 @@ class Judge(ABC):
         replies = [c for c in completions if not c.failure]
         given = iter(self.verdicts(replies, file, accept_missing) if replies else ())
         out = [verdict(c, self.name, None, c.failure) if c.failure else next(given) for c in completions]
-        if process_group().is_main:
-            write_jsonl(file, out)
+        write_jsonl(file, out)
         return out
 
     @abstractmethod

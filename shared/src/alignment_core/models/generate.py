@@ -24,12 +24,13 @@ from transformers import GenerationConfig, LogitsProcessorList
 
 from alignment_core.config import FOR_KEY, GenerateSettings
 from alignment_core.errors import UserError
-from alignment_core.io import Journal, canonical, read_json, read_jsonl, write_json, write_jsonl
+from alignment_core.io import Journal, canonical, read_json, read_jsonl
 from alignment_core.models import remote
 from alignment_core.models.sampling import KeyedGumbel, row_key
 from alignment_core.models.server_reply import Asked
 from alignment_core.models.template import encode_prompt
 from alignment_core.pipeline.process_group import process_group
+from alignment_core.pipeline.writers import write_json, write_jsonl
 from alignment_core.records import Completion, Prompt
 
 if TYPE_CHECKING:
@@ -266,9 +267,8 @@ def generate(
         )
     )
     ordered = _in_order(work, made, prompts, subject, seed)
-    if share.is_main:
-        write_jsonl(file, ordered)
-        write_json(plan_file(file), header)
+    write_jsonl(file, ordered)
+    write_json(plan_file(file), header)
     share.barrier()
     journal.remove()
     return ordered
