@@ -150,7 +150,8 @@ def test_every_training_gets_its_own_rows_and_learning_rate(
         raise Seen
 
     split, steps = ready
-    monkeypatch.setattr(attack, "sft", sft)
+    for module in (attack, tuning):
+        monkeypatch.setattr(module, "sft", sft)
     config = small("replay_share=0.25")
     parts = {name: built.examples(split, name) for name in ("refusal", "benign", "red", "attack")}
     assert len({tuple(map(repr, rows)) for rows in parts.values()}) == 4

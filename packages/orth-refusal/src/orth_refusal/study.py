@@ -2,8 +2,7 @@
 
 1. data      every question in one part, within its topic: refusal adapter, attacks, test
 2. refusal   a LoRA adapter on the blue side (refusals)
-3. direction the refusal change in parameter space: per factor tensor, per matrix in ΔW, rank-k left subspace of ΔW;
-             and random ones of the same shapes
+3. direction the refusal change per factor tensor, per matrix in ΔW, rank-k left subspace of ΔW; random ones like them
 4. attack    LoRA attacks on the red side, one for each projection, on exactly equal budgets
 5. evaluate  every evaluated step of every attack asked the same held-out prompts, on one base
 
