@@ -26,7 +26,7 @@ from alignment_core.config import Settings
 from alignment_core.pipeline import runlist
 from alignment_core.pipeline.run import Run
 
-PROCESS_IDS = itertools.count(1000)
+PROCESS_IDS = itertools.count(2**23)  # numbers that no process has
 CALLS = ("mkdir", "replace", "rename", "fsync", "unlink", "rmdir", "remove", "truncate")
 
 

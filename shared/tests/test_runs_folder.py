@@ -136,11 +136,16 @@ def test_an_interrupted_step_continues_in_its_partial_folder(tmp_path: Path) -> 
 def test_what_a_kill_left_beside_the_steps_is_swept(tmp_path: Path) -> None:
     """The report's own files are written after the last step; so is what a kill leaves of them."""
     (tmp_path / "r" / "figures").mkdir(parents=True)
-    left = [tmp_path / "r" / ".results.json.12.tmp", tmp_path / "r" / "figures" / ".states.png.12.tmp"]
-    for path in (*left, tmp_path / "r" / "figures" / "states.png"):
+    gone = f"{io.host_id()}-4194305"  # a number that no process has
+    left = [tmp_path / "r" / f".results.json.{gone}.tmp", tmp_path / "r" / "figures" / f".states.png.{gone}.tmp"]
+    others = [
+        tmp_path / "r" / f".results.json.{name}.tmp" for name in ("00000000-12", f"{io.host_id()}-{os.getppid()}")
+    ]
+    for path in (*left, *others, tmp_path / "r" / "figures" / "states.png"):
         path.write_text("x")
     with open_run(tmp_path / "r"):
         assert not [path for path in left if path.exists()]
+        assert all(path.exists() for path in others), "they are written now, here or on another machine"
         assert (tmp_path / "r" / "figures" / "states.png").exists()
 
 

@@ -69,7 +69,7 @@ def contents(run: Path) -> dict[str, str]:
 def left(runs: Path) -> dict[str, Any]:
     """What a kill left: the step that was being made, and what stood there half-written."""
     partial = sorted(p.name[1:].rsplit("-", 1)[0] for p in runs.glob("*/steps/.*.partial"))
-    unfinished = [p for p in runs.rglob("*") if re.fullmatch(r"\..+\.\d+\.tmp", p.name)]
+    unfinished = [p for p in runs.rglob("*") if p.name.endswith(".tmp")]
     unsealed = [p for p in runs.rglob("checkpoint-*") if p.is_dir() and not (p / "sealed.json").exists()]
     return {"during": partial[0] if partial else "", "half_written": bool(unfinished or unsealed)}
 

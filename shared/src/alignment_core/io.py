@@ -9,8 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol, TextIO, TypeVar
@@ -18,6 +21,8 @@ from typing import Any, Protocol, TextIO, TypeVar
 from alignment_core.errors import InputError, UserError
 
 T = TypeVar("T")
+
+_STALE = re.compile(r"\..+\.([0-9a-f]{8})-\d+\.tmp")
 
 
 class Record(Protocol):
@@ -59,6 +64,48 @@ def fsync_dir(folder: Path) -> None:
         os.close(handle)
 
 
+@lru_cache(maxsize=1)
+def host_id() -> str:
+    """8 hex digits that name this host, since when it runs, and its space of process numbers (a container's own)."""
+    parts = [socket.gethostname()]
+    try:
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"), os.readlink("/proc/self/ns/pid")]
+    except OSError:
+        parts.append("unknown")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+def process_started(pid: int) -> str | None:
+    """When a process of this host began, in its clock ticks; None where there is none, or the system does not tell."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else fields[19]
+
+
+def process_exists(pid: int) -> bool:
+    """Whether a process of this host with that number is there."""
+    if Path("/proc/self/stat").exists():
+        return process_started(pid) is not None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes of this host left in `folder` under `atomic`'s temporary names."""
+    for path in [p for p in folder.iterdir() if (found := _STALE.fullmatch(p.name)) and found[1] == host_id()]:
+        pid = int(path.name.rsplit("-", 1)[1].removesuffix(".tmp"))
+        if pid == os.getpid() or not process_exists(pid):
+            path.unlink(missing_ok=True)
+
+
 def _unwritable(path: Path, error: OSError) -> UserError:
     return UserError(f"cannot write {path}: {error.strerror or error}; free space or choose another folder")
 
@@ -69,7 +116,7 @@ def atomic(path: Path) -> Iterator[TextIO]:
 
     Raises `UserError` when the folder cannot be written or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{host_id()}-{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8", newline="\n") as stream:

@@ -19,6 +19,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from alignment_core.io import host_id, process_exists, process_started
+
 BEAT = 10.0
 """Seconds between two heartbeats."""
 SILENT = 180.0
@@ -34,8 +36,8 @@ class Owner:
     """A process that makes a step."""
 
     host: str
-    boot: str
-    """Since when the host runs, and in which space of process numbers (containers have their own)."""
+    host_id: str
+    """`io.host_id`: the host, since when it runs, and its space of process numbers."""
     pid: int
     started: str
     """When the process began, in the host's clock ticks; empty where the system does not tell."""
@@ -45,7 +47,7 @@ class Owner:
     def here(cls) -> Owner:
         """This process; a new token at every call."""
         pid = os.getpid()
-        return cls(_host(), _boot(), pid, _started(pid) or "", secrets.token_hex(4))
+        return cls(_host(), host_id(), pid, process_started(pid) or "", secrets.token_hex(4))
 
     @classmethod
     def parse(cls, text: str) -> Owner | None:
@@ -56,7 +58,7 @@ class Owner:
         return cls(parts[0], parts[1], int(parts[2]), parts[3], parts[4])
 
     def __str__(self) -> str:
-        return _SEPARATOR.join((self.host, self.boot, str(self.pid), self.started, self.random))
+        return _SEPARATOR.join((self.host, self.host_id, str(self.pid), self.started, self.random))
 
     @property
     def named(self) -> str:
@@ -65,7 +67,7 @@ class Owner:
 
     def state(self, folder: Path, clock: Callable[[], float]) -> Literal["at work", "gone", "silent"]:
         """`gone` for sure, or only `silent` (of another machine, no heartbeat); `clock` tells the disk's time."""
-        if (self.host, self.boot) == (_host(), _boot()):
+        if self.host_id == host_id():
             return "at work" if self._runs() else "gone"
         try:
             return "silent" if clock() - folder.stat().st_mtime > SILENT else "at work"
@@ -73,12 +75,9 @@ class Owner:
             return "gone"
 
     def _runs(self) -> bool:
-        started = _started(self.pid)
-        if (self.pid, self.started) == (os.getpid(), _started(os.getpid()) or ""):
+        if (self.pid, self.started) == (os.getpid(), process_started(os.getpid()) or ""):
             return self.random in _at_work
-        if started is not None:
-            return started == self.started
-        return not Path("/proc/self/stat").exists() and _exists(self.pid)
+        return process_exists(self.pid) and (process_started(self.pid) or "") == self.started
 
 
 @contextmanager
@@ -112,35 +111,6 @@ def beating(folder: Path) -> Iterator[None]:
         thread.join()
 
 
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 @lru_cache(maxsize=1)
 def _host() -> str:
     return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname()) or "host"
-
-
-@lru_cache(maxsize=1)
-def _boot() -> str:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()[:8]
-        return f"{boot}-{os.stat('/proc/self/ns/pid').st_ino}"
-    except OSError:
-        return "unknown"
-
-
-def _started(pid: int) -> str | None:
-    """When a process began; None where it is not there, or the system does not tell."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else fields[19]

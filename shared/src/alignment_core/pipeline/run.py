@@ -45,7 +45,6 @@ from alignment_core.pipeline.step import (
     parse_label,
     plain,
     step_key,
-    sweep,
 )
 from alignment_core.pipeline.store import Changed, Lost, Store
 from alignment_core.pipeline.writable import writable
@@ -179,7 +178,7 @@ class Run:
                     stack.enter_context(at_work(run.store.owner))
                     stack.enter_context(log_file(folder, study))
                     for place in (folder, *(p for p in folder.iterdir() if p.is_dir())):
-                        sweep(place)
+                        io.sweep(place)
                     about = {"study": study, "preset": preset, "seeds": list(seeds), "config": plain(config)}
                     io.write_json(folder / "config.json", about)
                     io.write_json(folder / "env.json", environment())

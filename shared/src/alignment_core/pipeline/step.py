@@ -27,7 +27,6 @@ from alignment_core.errors import InputError, UserError
 STEP = "step.json"
 MADE = "made.json"
 """In a step's folder: how long it took, in how many attempts; while it is unfinished also what it is to be."""
-_STALE = re.compile(r"\..+\.\d+\.tmp")
 _EXEMPT = re.compile(r"made\.json|(.+_)?timings\.json|log(-.+)?\.txt")
 _LABEL = re.compile(r"([a-z][a-z0-9_]*?)(?:-s(\d+))?-([0-9a-f]{12})")
 
@@ -81,12 +80,6 @@ def parse_label(label: str) -> tuple[str, int | None] | None:
     return None if found is None else (found[1], None if found[2] is None else int(found[2]))
 
 
-def sweep(folder: Path) -> None:
-    """Remove what a killed `io.atomic` left under its temporary name."""
-    for path in [p for p in folder.iterdir() if _STALE.fullmatch(p.name) and p.is_file()]:
-        path.unlink()
-
-
 def is_exempt(name: str) -> bool:
     """Whether a file of that name is a log or timings, which no hash covers."""
     return _EXEMPT.fullmatch(name) is not None
@@ -124,7 +117,7 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
 def seal(partial: Path, facts: Mapping[str, Any]) -> None:
     """Everything to disk, then step.json, then the checkpoints (they hold pickles) away."""
     for folder in [partial, *(p for p in partial.rglob("*") if p.is_dir())]:
-        sweep(folder)
+        io.sweep(folder)
     for path in sorted(partial.rglob("*"), reverse=True):
         if path.is_file() and "checkpoints" not in path.relative_to(partial).parts:
             with path.open("rb") as stream:
