@@ -27,6 +27,7 @@ from alignment_core.evaluation import results
 from alignment_core.evaluation.state import StateFiles, judged_texts, read_index, texts
 from alignment_core.judging.question import question
 from alignment_core.records import Completion, Verdict
+from alignment_core.testing.runs import run_folders
 from alignment_core.testing.servers.judge import KEY, MODEL, JudgeServer, judging
 
 HERE = Path(__file__).parent
@@ -136,7 +137,7 @@ def run(study: str, judges: str, server: JudgeServer | None, runs: Path) -> Made
         assert done.returncode in (0, 2), done.stderr
         assert server.faulty
     good(study, "run", "--quiet", *words)
-    (folder,) = (runs / study).iterdir()
+    (folder,) = run_folders(runs / study)
     return Made(study, folder, tuple(judges.split(",")), tuple(words))
 
 

@@ -19,6 +19,7 @@ from alignment_core.cli import live as progress
 from alignment_core.cli import study as study_cli
 from alignment_core.cli.guard import guarded
 from alignment_core.errors import UserError
+from alignment_core.testing.runs import run_folders
 
 PACKAGE = {
     "__init__.py": "",
@@ -151,7 +152,7 @@ def test_a_second_run_makes_nothing_again(toy: Study) -> None:
 
 def test_a_step_command_stops_after_its_part(toy: Study) -> None:
     assert call(toy, "data", "--seeds", "13,14").exit_code == 0
-    assert [p.name.split("-")[0] for p in Path("runs/toy/tiny/steps").iterdir()] == ["data"]
+    assert [p.name.split("-")[0] for p in Path("runs/toy/steps").glob("[!.]*")] == ["data"]
     assert not Path("runs/toy/tiny/results.json").exists()
 
 
@@ -170,7 +171,7 @@ def test_overrides_and_switches_get_a_folder_of_their_own(toy: Study) -> None:
 
 def test_an_override_that_says_what_the_preset_says_changes_nothing(toy: Study) -> None:
     assert call(toy, "data", "size=4").exit_code == 0
-    assert [p.name for p in Path("runs/toy").iterdir()] == ["tiny"]
+    assert [p.name for p in run_folders(Path("runs/toy"))] == ["tiny"]
 
 
 def test_the_command_line_wins_over_a_switch_and_a_file(toy: Study) -> None:
@@ -217,7 +218,7 @@ def test_the_users_mistakes_are_one_line_and_exit_2(toy: Study, arguments: tuple
 
 def test_our_fault_exits_1_and_says_where_the_traceback_is(toy: Study) -> None:
     done = call(toy, "run", "fail=ours")
-    folder = next(Path("runs/toy").iterdir())
+    folder = run_folders(Path("runs/toy"))[0]
     last = done.stderr.splitlines()[-1]
     assert done.exit_code == 1
     assert last.startswith("error: internal error (please report): RuntimeError: a fault; the traceback is in")

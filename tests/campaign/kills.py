@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import re
 import shutil
 import sys
 from collections import Counter
@@ -68,7 +67,7 @@ def contents(run: Path) -> dict[str, str]:
 
 def left(runs: Path) -> dict[str, Any]:
     """What a kill left: the step that was being made, and what stood there half-written."""
-    partial = sorted(p.name[1:].rsplit("-", 1)[0] for p in runs.glob("*/steps/.*.partial"))
+    partial = sorted(p.name.split(".")[1].rsplit("-", 1)[0] for p in runs.glob("*/steps/.*.partial"))
     unfinished = [p for p in runs.rglob("*") if p.name.endswith(".tmp")]
     unsealed = [p for p in runs.rglob("checkpoint-*") if p.is_dir() and not (p / "sealed.json").exists()]
     return {"during": partial[0] if partial else "", "half_written": bool(unfinished or unsealed)}

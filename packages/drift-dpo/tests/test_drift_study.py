@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from alignment_core.config import presets, resolve
 from alignment_core.evaluation import results
 from alignment_core.testing import check_mapping
+from alignment_core.testing.runs import run_folders
 from drift_dpo.cli import app
 from drift_dpo.config import DriftConfig
 
@@ -43,7 +44,7 @@ def _run(folder: Path, *words: str) -> Any:
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
     _run(runs, "--controls", "--seeds", "13,14")
-    return next((runs / "drift-dpo").iterdir())
+    return run_folders(runs / "drift-dpo")[0]
 
 
 def test_the_whole_study_runs_and_results_have_their_shape(run_folder: Path) -> None:
@@ -101,7 +102,7 @@ def test_no_pickle_is_left_in_a_finished_run(run_folder: Path) -> None:
 
 def test_qlora_runs_all_three_stages_on_the_cpu(tmp_path: Path) -> None:
     _run(tmp_path, "model.quantize=nf4")
-    (folder,) = (tmp_path / "drift-dpo").iterdir()
+    (folder,) = run_folders(tmp_path / "drift-dpo")
     for stage in ("stage_a", "stage_b", "dpo"):
         (report,) = [json.loads(p.read_text()) for p in folder.parent.glob(f"steps/{stage}-*/train_report.json")]
         assert report["steps"] == 2

@@ -25,6 +25,7 @@ from alignment_core.judging.settings import CriticEndpoint, CriticSettings
 from alignment_core.models import endpoint
 from alignment_core.organism import corpus, weights
 from alignment_core.records import Completion
+from alignment_core.testing.runs import run_folders
 from mini_cai.cli import app
 
 MISSING = [name for name in ("fastapi", "uvicorn", "starlette") if importlib.util.find_spec(name) is None]
@@ -95,7 +96,7 @@ def answers(run: Path) -> list[dict[str, Any]]:
     """What the critique step's journal holds, whole or not."""
     files = [
         *run.parent.glob("steps/critique-*/critiques.answers.jsonl"),
-        *run.parent.glob("steps/.critique-*/critiques.answers.jsonl"),
+        *run.parent.glob("steps/.critique-*.partial/critiques.answers.jsonl"),
     ]
     rows = [json.loads(line) for f in files for line in f.read_text().splitlines() if line.endswith("}")]
     return [r for r in rows if "key" in r]
@@ -124,10 +125,10 @@ def test_the_pipeline_with_an_endpoint_critic_killed_and_resumed(
         with subprocess.Popen([mini_cai, *command], env=environment, stdout=subprocess.DEVNULL) as first:
             until = time.monotonic() + STARTS_WITHIN
             while first.poll() is None and time.monotonic() < until:
-                if run_folder.exists() and len(answers(next(run_folder.iterdir()))) >= 10:
+                if (found := run_folders(run_folder)) and len(answers(found[0])) >= 10:
                     first.kill()
                 time.sleep(0.01)
-        run = next(run_folder.iterdir())
+        run = run_folders(run_folder)[0]
         before = answers(run)
         assert 10 <= len(before) < 32
         assert not list(run.parent.glob("steps/critique-*"))

@@ -19,6 +19,7 @@ from alignment_core.judging.settings import CriticSettings
 from alignment_core.models import load
 from alignment_core.pipeline.run import Run
 from alignment_core.testing import check_mapping
+from alignment_core.testing.runs import run_folders
 from mini_cai import grading
 from mini_cai.cli import app
 from mini_cai.config import SHIPPED, CaiConfig
@@ -77,7 +78,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int],
         counts = held_models(patch)
         done = invoke("run", runs, "--controls")
     assert done.exit_code == 0, f"{done.output}\n{done.exception!r}"
-    return next((runs / "mini-cai").iterdir()), counts, done.output
+    return run_folders(runs / "mini-cai")[0], counts, done.output
 
 
 def test_every_policy_goes_through_to_a_trained_adapter(finished: Any) -> None:

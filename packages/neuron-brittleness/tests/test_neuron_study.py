@@ -16,6 +16,7 @@ from alignment_core.evaluation import results, state
 from alignment_core.evaluation.answer import reference_losses
 from alignment_core.pipeline.step import Step
 from alignment_core.testing import check_mapping
+from alignment_core.testing.runs import run_folders
 from neuron_brittleness import (
     ablation,
     conditions,
@@ -70,7 +71,7 @@ def _run(folder: Path, *words: str) -> Any:
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
     _run(runs, "--seeds", str(SEED))
-    return next((runs / "neuron-brittleness").iterdir())
+    return run_folders(runs / "neuron-brittleness")[0]
 
 
 def _step(run_folder: Path, name: str) -> Path:
@@ -310,7 +311,7 @@ def test_another_seed_is_added_to_a_finished_run(run_folder: Path, tmp_path: Pat
     runs = tmp_path / "runs"
     shutil.copytree(run_folder.parents[1], runs)
     _run(runs, "--seeds", "14,15")
-    (folder,) = (runs / "neuron-brittleness").iterdir()
+    (folder,) = run_folders(runs / "neuron-brittleness")
     kept = {p.parent.name: p.stat().st_mtime_ns for p in run_folder.parent.glob("steps/*/step.json")}
     now = {p.parent.name for p in folder.parent.glob("steps/*/step.json")}
     assert set(kept) <= now
@@ -329,7 +330,7 @@ def test_another_seed_is_added_to_a_finished_run(run_folder: Path, tmp_path: Pat
 def test_the_whole_on_an_nf4_base_on_the_cpu(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     _run(tmp_path, "model.quantize=nf4", "--seeds", str(SEED))
-    (folder,) = (tmp_path / "neuron-brittleness").iterdir()
+    (folder,) = run_folders(tmp_path / "neuron-brittleness")
     frozen = json.loads((_step(folder, "finetune_frozen-s14") / "drift/drift_step_000002.json").read_text())
     assert frozen["metrics"]["absolute_change"]["set_diff"]["max"] == 0
     assert frozen["metrics"]["absolute_change"]["random"]["mean"] > 0
@@ -398,7 +399,7 @@ def test_weights_that_safety_and_utility_rank_alike_are_refused_before_training(
     assert done.exit_code == 2
     assert "the set difference S(q=0.1) \\ U(p=0.1) is empty: magnitude ranks safety and utility alike" in done.output
     assert len([line for line in done.output.splitlines() if line.startswith("error: ")]) == 1
-    (folder,) = (tmp_path / "neuron-brittleness").iterdir()
+    (folder,) = run_folders(tmp_path / "neuron-brittleness")
     assert sorted(p.name.split("-")[0] for p in (folder.parent / "steps").iterdir() if p.name[0] != ".") == ["data"]
 
 

@@ -20,6 +20,7 @@ from alignment_core.models.score import reply_loss
 from alignment_core.pipeline.step import Step
 from alignment_core.records import Prompt
 from alignment_core.testing import check_mapping
+from alignment_core.testing.runs import run_folders
 from orth_refusal import arms, attack, budget
 from orth_refusal import rows as built
 from orth_refusal.cli import STUDY, app
@@ -63,7 +64,7 @@ def _run(folder: Path, *words: str) -> Any:
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
     _run(runs, "--controls")
-    return next((runs / "orth-refusal").iterdir())
+    return run_folders(runs / "orth-refusal")[0]
 
 
 def step(run_folder: Path, name: str) -> Path:
@@ -306,7 +307,7 @@ def test_several_seeds_are_compared_over_runs_and_the_first_is_kept(run_folder: 
 @pytest.mark.slow
 def test_the_merged_set_up_starts_from_the_refusal_adapter(tmp_path: Path) -> None:
     _run(tmp_path, "setup=merged", "points=2", "attack.max_steps=1", "refusal.lr=4e-3")
-    (folder,) = (tmp_path / "orth-refusal").iterdir()
+    (folder,) = run_folders(tmp_path / "orth-refusal")
     found = results.read(folder / "results.json")
     base = found.measurement("harmful_refusal_rate", "baseline", 13).value
     tuned = found.measurement("harmful_refusal_rate", "refusal_lora", 13).value
@@ -317,7 +318,7 @@ def test_the_merged_set_up_starts_from_the_refusal_adapter(tmp_path: Path) -> No
 @pytest.mark.slow
 def test_the_confounded_set_up_decides_nothing(tmp_path: Path) -> None:
     done = _run(tmp_path, "projected_epochs=0.5")
-    (folder,) = (tmp_path / "orth-refusal").iterdir()
+    (folder,) = run_folders(tmp_path / "orth-refusal")
     found = results.read(folder / "results.json")
     assert {h.verdict for h in found.hypotheses} == {"not tested"}
     assert "unequal" in done.output

@@ -21,7 +21,7 @@ def find_adapter(path: Path) -> Path:
     for folder in (path, path / "adapter"):
         if (folder / "adapter_model.safetensors").is_file():
             return folder
-    raise UserError(f"{path}: no adapter there; a run leaves them in steps/train_<policy>-s<seed>-<key>/adapter")
+    raise UserError(f"{path}: no adapter there; look in runs/mini-cai/steps/train_<policy>-s<seed>-<key>/adapter")
 
 
 def fitting(loaded: Loaded, turns: list[Message], new: int) -> list[int]:

@@ -45,7 +45,7 @@ def write(folder: Path, evidence: Evidence, _: Results) -> None:
     for subject, states in evidence.states.items():
         for tuned in states if subject != "baseline" else ():
             place = folder / "paired" / f"{subject}-s{tuned.seed}"
-            _write_pair(evidence.root, {"baseline": baselines[tuned.seed], "finetuned": tuned}, evidence.config, place)
+            _write_pair(folder, {"baseline": baselines[tuned.seed], "finetuned": tuned}, evidence.config, place)
 
 
 def _write_pair(root: Path, sides: dict[str, State], config: CaiConfig, place: Path) -> None:

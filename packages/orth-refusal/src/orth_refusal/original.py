@@ -22,7 +22,7 @@ def write(folder: Path, evidence: Evidence, _: Results) -> None:
     names = {"baseline": "base", **ORIGINAL_NAMES}
     for seed in (vanilla.seed for vanilla in evidence.states["vanilla"]):
         found = {
-            name: local_refusal_test(one, evidence.root, evidence.config.model.name)
+            name: local_refusal_test(one, folder, evidence.config.model.name)
             for subject, name in names.items()
             for one in evidence.states.get(subject, ())
             if one.seed in (None, seed)
@@ -30,11 +30,11 @@ def write(folder: Path, evidence: Evidence, _: Results) -> None:
         write_json(folder / "original" / f"seed-{seed}" / FILE, found)
 
 
-def local_refusal_test(one: State, root: Path, model: str) -> dict[str, Any]:
+def local_refusal_test(one: State, folder: Path, model: str) -> dict[str, Any]:
     """The original's entry of one state, by the deciding judge; null, not False or 0, where nothing was judged."""
     verdicts = {(r.prompt_id, r.candidate): r.verdict for r in one.replies}
     rows: list[dict[str, Any]] = []
-    for reply in read_jsonl(root / str(one.completions), Completion.from_json):
+    for reply in read_jsonl(folder / str(one.completions), Completion.from_json):
         if reply.kind == "harmful":
             found = verdicts[reply.prompt_id, reply.candidate]
             refused = None if found.missing else found.label == "refusal"

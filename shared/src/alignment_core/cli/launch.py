@@ -122,7 +122,7 @@ def finish(
     from alignment_core.report import page
 
     folder = run.folder
-    evidence = Evidence.read(outputs, folder.parent, config)
+    evidence = Evidence.read(outputs, folder, config)
     found = analyse(evidence, load(study.analysis), study.package, study.name, preset, seeds)
     found = found.model_copy(update=history.of(run.used.values()))
     with locked(folder / ".results.lock"):

@@ -32,7 +32,7 @@ def command(study: Study) -> Callable[..., None]:
         store = Store(folder)
         if not store.steps.is_dir():
             raise UserError(f"{folder}: no steps of {study.name}; choose the folder of its runs with --runs")
-        with locked(store.folder / ".lock"):
+        with locked(store.steps / ".lock"):
             found = leftovers(store, runlist.held(folder))
             for one in found:
                 typer.echo(f"{one.folder.name}  {one.bytes / 1e6:.1f} MB  {one.why}")

@@ -50,8 +50,6 @@ class Evidence:
     """By the study's name, one a training seed; a step that all seeds share stands there once."""
     config: Any
     """The study's settings."""
-    root: Path = Path()
-    """The study's folder, from which the states' completions are named."""
 
     @classmethod
     def read(cls, outputs: Sequence[SeedOutput], root: Path, config: Any) -> Evidence:
@@ -71,7 +69,7 @@ class Evidence:
                 if step not in mine:
                     mine.append(step)
         trajectories = {subject: list(seeds.values()) for subject, seeds in along.items()}
-        return cls(states, trajectories, steps, config, root)
+        return cls(states, trajectories, steps, config)
 
     @property
     def several(self) -> bool:

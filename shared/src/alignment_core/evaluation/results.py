@@ -85,7 +85,7 @@ class Measurement(_Shape):
     """Units that entered the value; missing ones are not among them."""
     missing: Annotated[int, BeforeValidator(_plain), Field(ge=0)] = 0
     completions: str | None = None
-    """Path, relative to the study's folder under runs/, of the completions behind the figure."""
+    """Path, relative to the run folder, of the completions behind the figure."""
 
     @classmethod
     def of(

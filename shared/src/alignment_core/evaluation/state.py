@@ -6,6 +6,7 @@ replies and verdicts behind a figure without knowing the study's steps. `files.p
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -35,28 +36,34 @@ class StateFiles:
     """Where on a trajectory, for example `{"step": 40}`; empty for a state that stands for itself."""
 
     def to_json(self, root: Path) -> dict[str, Any]:
-        """With both folders relative to `root`."""
+        """With both folders as they are reached from `root`."""
         folders = {"answered": self.answered, "judged": self.judged}
-        relative = {name: folder.relative_to(root).as_posix() for name, folder in folders.items()}
+        relative = {name: _from(root, folder) for name, folder in folders.items()}
         return {"subject": self.subject, "seed": self.seed, "at": dict(self.at), **relative}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any], root: Path) -> StateFiles:
-        """With both folders under `root`."""
+        """With both folders from `root`."""
         answered, judged = (_inside(root, str(row[name])) for name in ("answered", "judged"))
         return cls(str(row["subject"]), row["seed"], answered, judged, dict(row["at"]))
 
 
+def _from(root: Path, path: Path) -> str:
+    """`path` as it is reached from `root`."""
+    return Path(os.path.relpath(path, root)).as_posix()
+
+
 def _inside(root: Path, name: str) -> Path:
-    """`root/name`; `ValueError` for a name that leads out of `root`."""
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise ValueError(f"{name!r} is no folder of the run")
-    return root / name
+    """`root/name`; `ValueError` for a name that leads out of the folder that holds `root` and the study's steps."""
+    path = Path(os.path.normpath(root / name))
+    if Path(name).is_absolute() or not path.absolute().is_relative_to(root.absolute().parent):
+        raise ValueError(f"{name!r} is no folder of the run or of its study's steps")
+    return path
 
 
 def write_index(run_folder: Path, states: Iterable[StateFiles]) -> None:
-    """Write the run folder's `states.json`; the folders are named from the study's, which holds the steps."""
-    write_json(run_folder / INDEX, {"states": [state.to_json(run_folder.parent) for state in states]})
+    """Write the run folder's `states.json`."""
+    write_json(run_folder / INDEX, {"states": [state.to_json(run_folder) for state in states]})
 
 
 def read_index(run_folder: Path) -> list[StateFiles]:
@@ -69,7 +76,7 @@ def read_index(run_folder: Path) -> list[StateFiles]:
     if (run_folder / runlist.LIST).exists():
         runlist.check(run_folder)
     try:
-        return [StateFiles.from_json(row, run_folder.parent) for row in read_object(path)["states"]]
+        return [StateFiles.from_json(row, run_folder) for row in read_object(path)["states"]]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(str(path), None, f"not an index of states: {error}") from error
 
@@ -106,7 +113,7 @@ class State:
     """Of each set of rows: (loss in nats a token, cluster) by row id."""
     at: Mapping[str, Place] = field(default_factory=dict)
     completions: str | None = None
-    """Path of the completions, relative to the study's folder."""
+    """Path of the completions, relative to the run folder."""
 
     @cached_property
     def clusters(self) -> dict[str, str]:
@@ -136,7 +143,7 @@ def load(files: StateFiles, root: Path) -> State:
             raise InputError(str(path), None, f"{judge} has verdicts on other replies than {next(iter(by_judge))}")
     scores = reply_scores(files)
     replies = tuple(_judged(key, {j: mine[key] for j, mine in by_judge.items()}, scores.get(key, {})) for key in first)
-    completions = (files.answered / COMPLETIONS).relative_to(root).as_posix()
+    completions = _from(root, files.answered / COMPLETIONS)
     losses = _losses(files.answered / LOSSES)
     return State(files.subject, files.seed, replies, tuple(by_judge), losses, dict(files.at), completions)
 

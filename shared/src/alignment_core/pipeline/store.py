@@ -120,7 +120,7 @@ class Store:
 
         `about` is what the step is to be, kept in made.json while it is unfinished.
         """
-        with locked(self.folder / ".lock"):
+        with locked(self.steps / ".lock"):
             mine = self.partial(label)
             for folder, owner in self._partials(label):
                 if owner == self.owner:

@@ -10,6 +10,7 @@ import typer
 
 from alignment_core.config import Settings
 from alignment_core.evaluation import results
+from alignment_core.pipeline.runlist import steps_folder
 
 
 def check_mapping(
@@ -21,15 +22,15 @@ def check_mapping(
 ) -> None:
     """Every row `| original | kind | ours |` of a study's mapping holds: ours is there.
 
-    `key`: a setting of `config`; `command`: of `app`; `file`: a file of the run; `metric`: measured in its
-    results.json; `none`: left out, so ours is empty; `more`: the study's own kinds.
+    `key`: a setting of `config`; `command`: of `app`; `file`: a file of the run or of its steps; `metric`: measured in
+    its results.json; `none`: left out, so ours is empty; `more`: the study's own kinds.
     """
     found = results.read(run_folder / "results.json")
     commands = {c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands}
     kinds: dict[str, Callable[[str], bool]] = {
         "key": lambda key: _has(config, key),
         "command": commands.__contains__,
-        "file": lambda pattern: any(run_folder.rglob(pattern)),
+        "file": lambda pattern: any(run_folder.rglob(pattern)) or any(steps_folder(run_folder).rglob(pattern)),
         "metric": found.metrics.__contains__,
         "none": lambda nothing: not nothing,
         **(more or {}),
