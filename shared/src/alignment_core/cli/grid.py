@@ -44,14 +44,19 @@ class Sweep:
     seeds: tuple[int, ...]
     folder: Path
 
-    def job(self, value: Value, *seeds: int, gpus: int = 0) -> Job:
-        """The run of one value with these seeds, a process a GPU where there are several."""
+    def job(self, value: Value, seed: int, gpus: int = 0) -> Job:
+        """The run of one value with one seed, a process a GPU where there are several."""
+        return self._job(value, f"seed {seed}", (*_torchrun(gpus), *_program(), *_words(value.options, (seed,))))
+
+    def last(self, value: Value, seeds: Sequence[int]) -> Job:
+        """The run of one value with all seeds that are made."""
+        return self._job(value, "all seeds", (*_program(), *_words(value.options, seeds)))
+
+    def _job(self, value: Value, which: str, words: tuple[str, ...]) -> Job:
         from alignment_core.pipeline.sweep import Job
 
-        which = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {','.join(map(str, seeds))}"
-        safe = re.sub(r"[^\w.=+-]+", "_", value.label)[:80]
-        folder = self.folder / "jobs" / f"{self.values.index(value)}-{safe}-{which.replace(' ', '-')}"
-        return Job(f"{value.label}, {which}", folder, (*_torchrun(gpus), *_program(), *_words(value.options, seeds)))
+        name = f"{self.values.index(value)}-{re.sub(r'[^A-Za-z0-9_.=+-]+', '_', value.label)[:80]}"
+        return Job(f"{value.label}, {which}", self.folder / "jobs" / f"{name}-{which.replace(' ', '-')}", words)
 
 
 def plan(study: Study, options: Options, grid: Sequence[str]) -> Sweep:

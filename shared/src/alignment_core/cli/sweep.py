@@ -42,7 +42,7 @@ def sweep(
     kind, limit = _launcher(launcher)
     planned = plan(study, options, grid or [])
     engine = _engine(kind, limit, gpus, slurm or [])
-    jobs = {(v, seed): planned.job(v, seed, gpus=gpus) for seed in planned.seeds for v in planned.values}
+    jobs = {(v, seed): planned.job(v, seed, gpus) for seed in planned.seeds for v in planned.values}
     if engine is None and not options.dry_run:
         for job in jobs.values():
             typer.echo(shlex.join(job.words))
@@ -73,7 +73,7 @@ def _run(planned: Sweep, jobs: Mapping[tuple[Value, int], Job], engine: Engine, 
         failed = [outcome for outcome in outcomes if not outcome.good]
         lost = {outcome.job for outcome in failed}
         made = {v: [s for s in planned.seeds if jobs.get((v, s)) not in lost] for v in planned.values}
-        last = {value: planned.job(value, *seeds) for value, seeds in made.items() if seeds}
+        last = {value: planned.last(value, seeds) for value, seeds in made.items() if seeds}
         log.info("finishing %d runs with all their seeds", len(last))
         here = engine if isinstance(engine, Local) else Local(1)
         failed += [o for o in run_jobs(list(last.values()), here, _Told(len(last))) if not o.good]

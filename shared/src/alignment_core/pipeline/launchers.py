@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignment_core.errors import UserError, nearest
 from alignment_core.pipeline.environment import usable_cpus
-from alignment_core.pipeline.sweep import Command, Job, command_of
+from alignment_core.pipeline.sweep import Command, Job, cancel, command_of
 
 if TYPE_CHECKING:
     import submitit
@@ -89,9 +89,9 @@ class Local:
         return over
 
     def leave(self, running: Mapping[Job, submitit.Job[int]]) -> None:
-        """End the commands and what started them: an interrupt, and after a few seconds no more requests."""
-        for one in running.values():
-            one.cancel(check=False)
+        """End the commands: an interrupt, and after a few seconds no more requests."""
+        for job in running:
+            cancel(job)
         began, asked = time.monotonic(), set[int]()
         while live := [job for job, one in running.items() if not one.done() or command_of(job) is not None]:
             spent = time.monotonic() - began

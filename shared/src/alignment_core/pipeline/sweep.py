@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _LOCK = "command.lock"
 """In a job's folder: locked while the command lives; holds its process id."""
+_CANCELLED = "cancelled"
+"""In a job's folder: its command is not to be started any more."""
+_INTERRUPT = {signal.SIGINT}
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,11 @@ class Command:
             here = submitit.JobEnvironment()
             if here.cluster == "local":
                 passed = (stack.enter_context(_locked(here.paths.folder / _LOCK, wait=True)),)
-                # The sweep ends the command by itself: an interrupt from the terminal goes to this process, too.
+                # A command starts with the signals' defaults only where this process has a handler and blocks nothing.
                 signal.signal(signal.SIGINT, _nothing)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
+                if (here.paths.folder / _CANCELLED).exists():
+                    return 130
             child = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=passed)
             for handle in passed:
                 os.pwrite(handle, f"{child.pid}\n".encode(), 0)
@@ -114,7 +120,7 @@ class Command:
 
 
 def _nothing(_: int, __: FrameType | None) -> None:
-    """An interrupt that is meant for the sweep."""
+    """An interrupt from the terminal is the sweep's, which ends the command."""
 
 
 @contextmanager
@@ -139,6 +145,12 @@ def owned(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder}: the same sweep runs already; wait for it") from None
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise UserError(f"cannot write in {folder}: {error.strerror}; choose another folder with --runs") from error
+
+
+def cancel(job: Job) -> None:
+    """The job's command will not start if it has not."""
+    if job.folder.exists():
+        (job.folder / _CANCELLED).touch()
 
 
 def command_of(job: Job) -> int | None:
@@ -175,26 +187,38 @@ class Engine(Protocol):
 
 
 def run_jobs(jobs: Sequence[Job], engine: Engine, tell: Callable[[Outcome, int], None]) -> list[Outcome]:
-    """Run the jobs; `tell` hears of each that ended and how many have. In the order in which they ended."""
+    """Run the jobs; `tell` hears of each that ended and how many have. Outcomes in the jobs' order."""
     waiting, running = list(jobs), dict[Job, "submitit.Job[int]"]()
-    outcomes: list[Outcome] = []
+    outcomes: dict[Job, Outcome] = {}
     with progress.work("sweep", len(jobs), "jobs") as told, _leaving(engine, running):
         while waiting or running:
             for job in [job for job, one in running.items() if engine.ended(one)]:
-                outcomes.append(_outcome(job, running.pop(job)))
-                tell(outcomes[-1], len(outcomes))
+                outcomes[job] = _outcome(job, running.pop(job))
+                tell(outcomes[job], len(outcomes))
             ready = [job for job in waiting if engine.ready(job)]
             room = engine.limit - len(running) - (len(waiting) - len(ready))
             for job in ready[: max(room, 0)]:
                 waiting.remove(job)
-                running[job] = engine.start(job)
+                with _uninterrupted():
+                    running[job] = engine.start(job)
             told.at(len(outcomes))
             time.sleep(engine.pause if running or waiting else 0)
-    return outcomes
+    return [outcomes[job] for job in jobs]
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Inside, an interrupt waits; what is started inside never sees one from the terminal."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
 def _leaving(engine: Engine, running: Mapping[Job, submitit.Job[int]]) -> Iterator[None]:
+    """The engine hears of every way out but the last one."""
     try:
         yield
     except BaseException:
