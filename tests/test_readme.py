@@ -104,7 +104,8 @@ def _check_ours(command: str, words: list[str]) -> None:
             assert word.split("=")[0] in known, f"{command} {words[0]} has no option {word}"
     settings = [w for w in rest if re.match(r"[a-z_]+(\.[a-z_]+)*=", w)]
     if words[0] == "sweep":
-        pairs = [setting.partition("=")[::2] for setting in settings]
+        own = (word for before, word in zip(["", *rest], rest, strict=False) if before != "--slurm")
+        pairs = [word.partition("=")[::2] for word in own if word in settings]
         settings = [f"{key}={value}" for key, text in pairs for value in split_values(text)]
     if settings and command in STUDIES:
         preset = rest[rest.index("--preset") + 1] if "--preset" in rest else "tiny"

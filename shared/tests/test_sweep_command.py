@@ -187,6 +187,7 @@ def test_three_values_and_two_seeds_are_one_table(toy: Toy) -> None:
     assert read == [""] * 6  # no job reads what is typed
 
 
+@pytest.mark.slow
 def test_a_second_sweep_starts_no_job_that_is_made(toy: Toy) -> None:
     words = ("sweep", "share=0.1,0.9", "--launcher", "local:2")
     first = toy(*words)
@@ -197,6 +198,7 @@ def test_a_second_sweep_starts_no_job_that_is_made(toy: Toy) -> None:
     assert "2 of them made already" in again.stderr
 
 
+@pytest.mark.slow
 def test_print_gives_commands_that_make_the_same_runs(toy: Toy) -> None:
     words = ("sweep", "share=0.1,0.9", 'names=["a","b"]', "--seeds", "13,15", "--named", "--launcher")
     refused = toy(*words, "print")
@@ -222,6 +224,7 @@ def test_a_dry_run_shows_jobs_and_steps_and_writes_nothing(toy: Toy) -> None:
     assert not (toy.folder / "runs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "code", "says"), [("user", 2, "the file is missing"), ("ours", 1, "internal error")])
 def test_a_job_that_fails_is_one_line_and_the_others_go_on(toy: Toy, how: str, code: int, says: str) -> None:
     done = toy("sweep", "share=0.1,0.9", "fails=14", f"how={how}", "--seeds", "13-14", "--launcher", "local:2")
@@ -237,6 +240,7 @@ def test_a_job_that_fails_is_one_line_and_the_others_go_on(toy: Toy, how: str, c
     assert [row["seeds"] for row in io.read_object(toy.sweep / "table.json")["rows"]] == [[13], [13]]
 
 
+@pytest.mark.slow
 def test_a_value_without_any_run_stands_in_the_table(toy: Toy) -> None:
     done = toy("sweep", "fails=13,-1", "--launcher", "local:1")
     assert done.returncode == 2
@@ -245,6 +249,7 @@ def test_a_value_without_any_run_stands_in_the_table(toy: Toy) -> None:
     assert "no results" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("whole_group", [True, False])
 def test_an_interrupt_ends_the_jobs_and_the_same_command_continues(
@@ -264,11 +269,15 @@ def test_an_interrupt_ends_the_jobs_and_the_same_command_continues(
     assert not (toy.sweep / "table.txt").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_killed_waits_for_what_still_runs(toy: Toy) -> None:
     words = ("sweep", "share=0.1,0.9", "pause=6", "--launcher", "local:1")
     running = toy.start(*words)
     toy.wait_for_trainings(1)
     os.kill(running.pid, signal.SIGKILL)
+    for stream in (running.stdin, running.stdout, running.stderr):
+        assert stream is not None
+        stream.close()
     running.wait(timeout=30)
     assert len(toy.alive()) == 1
     done = toy(*words)
@@ -276,6 +285,7 @@ def test_a_sweep_that_was_killed_waits_for_what_still_runs(toy: Toy) -> None:
     assert toy.trainings() == 2  # the one that still ran was not started a second time
 
 
+@pytest.mark.slow
 def test_the_same_sweep_twice_at_once_is_refused(toy: Toy) -> None:
     words = ("sweep", "share=0.1,0.9", "pause=60", "--launcher", "local:1")
     running = toy.start(*words)
@@ -287,6 +297,7 @@ def test_the_same_sweep_twice_at_once_is_refused(toy: Toy) -> None:
     running.communicate(timeout=30)
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_is_told_by_its_signal(toy: Toy) -> None:
     running = toy.start("sweep", "pause=60,0", "--launcher", "local:1")
     toy.wait_for_trainings(1)
@@ -379,6 +390,7 @@ def test_slurm_gets_the_script_that_submitit_writes(toy: Toy, slurm: Path, monke
     assert not [p for p in files if b"hf_secret" in p.read_bytes()]
 
 
+@pytest.mark.slow
 def test_a_sweep_on_slurm_that_was_killed_submits_nothing_twice(toy: Toy, slurm: Path) -> None:
     (slurm / "hold").touch()
     words = ("sweep", "share=0.1,0.9", "--launcher", "slurm", "--slurm", "time=10")
@@ -392,17 +404,21 @@ def test_a_sweep_on_slurm_that_was_killed_submits_nothing_twice(toy: Toy, slurm:
     assert running.returncode == 130
     assert "to end them: scancel 100 101" in said
     (slurm / "hold").unlink()
-    for number in ("100", "101"):
+    queued = [
         subprocess.Popen(
             ["bash", slurm / f"{number}.sh"], env={**toy.environment, "SLURM_JOB_ID": number}, cwd=toy.folder,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
+        for number in ("100", "101")
+    ]  # fmt: skip
     done = toy(*words)
+    assert [one.wait(timeout=30) for one in queued] == [0, 0]
     assert done.returncode == 0, done.stderr
     assert len(list(slurm.glob("*.sh"))) == 2
     assert toy.trainings() == 2
 
 
+@pytest.mark.slow
 def test_a_job_that_slurm_cancelled_is_open_and_submitted_again(toy: Toy, slurm: Path) -> None:
     (slurm / "hold").touch()
     words = ("sweep", "share=0.1,0.9", "--launcher", "slurm", "--slurm", "time=10")
@@ -421,10 +437,32 @@ def test_a_job_that_slurm_cancelled_is_open_and_submitted_again(toy: Toy, slurm:
     assert len(list(slurm.glob("*.sh"))) == 4
 
 
-def test_what_sbatch_refuses_is_one_line(toy: Toy, slurm: Path) -> None:
-    done = toy("sweep", "share=0.1,0.9", "--launcher", "slurm", "--slurm", "time=10", "--slurm", "partition=full")
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("time=10", "partition=full"), "sbatch refused the job: sbatch: error: invalid partition specified: full"),
+        (("time=10", "partitio=gpu"), "--slurm partitio: submitit has no such parameter (did you mean 'partition'?)"),
+        (("partition=gpu",), "needs the longest time of a job in minutes: --slurm time=240"),
+        (("time=4:00:00",), "needs the longest time of a job in minutes: --slurm time=240"),
+    ],
+)
+@pytest.mark.usefixtures("slurm")
+def test_what_slurm_cannot_take_is_one_line(toy: Toy, given: tuple[str, ...], says: str) -> None:
+    words = [word for item in given for word in ("--slurm", item)]
+    done = toy("sweep", "share=0.1,0.9", "--launcher", "slurm", *words)
     assert done.returncode == 2
-    assert "error: sbatch refused the job: sbatch: error: invalid partition specified: full" in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert says in line
+
+
+def test_without_submitit_the_commands_can_still_be_printed(toy: Toy) -> None:
+    program = [PROGRAM[0], "-c", f"import sys; sys.modules['submitit'] = None; {PROGRAM[2]}"]
+    words = [*program, "sweep", "share=0.1,0.9", "--launcher"]
+    how: dict[str, Any] = {"cwd": toy.folder, "env": toy.environment, "capture_output": True, "text": True}
+    refused, printed = (subprocess.run([*words, launcher], check=False, **how) for launcher in ("local:2", "print"))
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith("error: --launcher local needs submitit: pip install submitit")
+    assert len(printed.stdout.splitlines()) == 2
 
 
 @pytest.mark.parametrize(
