@@ -83,7 +83,7 @@ def train(config, seed, folder):
         raise UserError("the file is missing")
     if seed == config.fails:
         raise RuntimeError("a fault")
-    io.write_json(folder / "stdin.json", os.read(0, 10).decode())
+    io.write_json(folder / "seen.json", [os.read(0, 10).decode(), os.environ["CUDA_VISIBLE_DEVICES"]])
     replies("after", seed, config.share, folder)
 def study(run, config, seed):
     first = run.do("before", partial(replies, "before", None, 0.2))
@@ -112,7 +112,8 @@ class Toy:
         self.folder, self.marks = folder, folder / "marks"
         self.marks.mkdir()
         path = os.pathsep.join([str(folder / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self.environment = {**os.environ, "PYTHONPATH": path, "MARKS": str(self.marks), "OMP_NUM_THREADS": "1"}
+        self.environment = {**os.environ, "PYTHONPATH": path, "MARKS": str(self.marks)}
+        self.environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "4,5"}
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -122,7 +123,7 @@ class Toy:
 
     def __call__(self, *words: str, typed: str = "") -> subprocess.CompletedProcess[str]:
         running = self.start(*words)
-        out, err = running.communicate(typed, timeout=120)
+        out, err = running.communicate(typed, timeout=600)
         assert "Traceback" not in err, err
         return subprocess.CompletedProcess(words, running.returncode, out, err)
 
@@ -136,7 +137,7 @@ class Toy:
         return len(list(self.marks.iterdir()))
 
     def wait_for_trainings(self, count: int) -> None:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while self.trainings() < count:
             assert time.monotonic() < end, "no training began"
             time.sleep(0.05)
@@ -182,9 +183,11 @@ def test_three_values_and_two_seeds_are_one_table(toy: Toy) -> None:
     assert [row["measurements"][0]["n"] for row in table["rows"]] == [40, 40, 40]
     assert [row["comparisons"][0]["n_seeds"] for row in table["rows"]] == [2, 2, 2]
     assert table["failed"] == []
-    read = [json.loads(p.read_text()) for p in toy.folder.glob("runs/toy/*/steps/train-*/stdin.json")]
-    read += [json.loads(p.read_text()) for p in toy.folder.glob("runs/toy/steps/train-*/stdin.json")]
-    assert read == [""] * 6  # no job reads what is typed
+    seen = [json.loads(p.read_text()) for p in toy.folder.glob("runs/toy/**/seen.json")]
+    # No job reads what is typed, and each sees a GPU that the sweep sees.
+    assert len(seen) == 6
+    assert {typed for typed, _ in seen} == {""}
+    assert {gpu for _, gpu in seen} == {"4", "5"}
 
 
 @pytest.mark.slow
@@ -395,7 +398,7 @@ def test_a_sweep_on_slurm_that_was_killed_submits_nothing_twice(toy: Toy, slurm:
     (slurm / "hold").touch()
     words = ("sweep", "share=0.1,0.9", "--launcher", "slurm", "--slurm", "time=10")
     running = toy.start(*words)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while len(list(toy.folder.glob("runs/toy/sweeps/*/jobs/*/*_submitted.pkl"))) < 2:
         assert time.monotonic() < end
         time.sleep(0.1)
@@ -423,7 +426,7 @@ def test_a_job_that_slurm_cancelled_is_open_and_submitted_again(toy: Toy, slurm:
     (slurm / "hold").touch()
     words = ("sweep", "share=0.1,0.9", "--launcher", "slurm", "--slurm", "time=10")
     running = toy.start(*words)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while len(list(slurm.glob("*.state"))) < 2:
         assert time.monotonic() < end
         time.sleep(0.1)

@@ -137,14 +137,15 @@ def _locked(file: Path, *, wait: bool = False) -> Iterator[int]:
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
     """Inside, the sweep's folder is this process's; `UserError` where another one has it or nothing can be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / ".lock"):
-            yield
-    except BlockingIOError:
-        raise UserError(f"{folder}: the same sweep runs already; wait for it") from None
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"cannot write in {folder}: {error.strerror}; choose another folder with --runs") from error
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_locked(folder / ".lock"))
+        except BlockingIOError:
+            raise UserError(f"{folder}: the same sweep runs already; wait for it") from None
+        except OSError as error:
+            raise UserError(f"cannot use {folder}: {error.strerror}; choose another folder with --runs") from error
+        yield
 
 
 def cancel(job: Job) -> None:
