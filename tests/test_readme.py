@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from alignment_core.config import resolve
+from alignment_core.pipeline.sweep import split_values
 
 ROOT = Path(__file__).parents[1]
 STUDIES = ("drift-dpo", "orth-refusal", "mini-cai", "neuron-brittleness")
@@ -102,6 +103,10 @@ def _check_ours(command: str, words: list[str]) -> None:
         if word.startswith("--") and word != "--help":
             assert word.split("=")[0] in known, f"{command} {words[0]} has no option {word}"
     settings = [w for w in rest if re.match(r"[a-z_]+(\.[a-z_]+)*=", w)]
+    if words[0] == "sweep":
+        own = (word for before, word in zip(["", *rest], rest, strict=False) if before != "--slurm")
+        pairs = [word.partition("=")[::2] for word in own if word in settings]
+        settings = [f"{key}={value}" for key, text in pairs for value in split_values(text)]
     if settings and command in STUDIES:
         preset = rest[rest.index("--preset") + 1] if "--preset" in rest else "tiny"
         package = command.replace("-", "_")

@@ -44,6 +44,10 @@ run --seeds 13,13                                     # each seed may stand once
 run --seeds -1                                        # none may be negative
 run --seeds ''                                        # whole numbers
 run --seeds 13 --seeds 14                             # --seeds 13,14
+run --seeds 17-13                                     # the smaller seed first
+run --seeds 1-2-3                                     # 13-17
+run --seeds 13-15,14                                  # each seed may stand once
+run --seeds 1-1000000                                 # at most 1000 seeds
 run --judge gpt-4o                                    # no judge 'gpt-4o'
 run --judge rules,rules                               # each judge once
 run --judge ''                                        # each judge once
@@ -71,6 +75,27 @@ record                                                # Missing argument
 record records                                        # no finished run
 doctor --judge gpt-4o                                 #3 no judge 'gpt-4o'
 doctor --judge endpoint                               #3 judging.endpoint.model
+sweep                                                 # nothing to vary
+sweep judge                                           # KEY=a,b
+sweep judge=                                          # a value is empty
+sweep judge=rules,,xstest                             # a value is empty
+sweep 'judge=[rules,xstest'                           # not closed
+sweep judge=rules,rules                               # are the same settings
+sweep judge=rules judge=xstest                        # judge is given twice
+sweep judge=rules,xstest --judge gcg31                # judge is given twice
+sweep judgee=rules,xstest                             # did you mean 'judge'
+sweep model.device=cpu,gpu                            # model.device
+sweep judge=rules,gpt-4o                              # no judge 'gpt-4o'
+sweep judge=rules,xstest --preset tyni                # there are tiny
+sweep judge=rules,xstest --seeds 17-13                # the smaller seed first
+sweep judge=rules,xstest --launcher locl:2            # did you mean 'local'
+sweep judge=rules,xstest --launcher local:0           # at least one
+sweep judge=rules,xstest --launcher local             # local:2
+sweep judge=rules,xstest --launcher print:2           # only local takes a number
+sweep judge=rules,xstest --launcher slurm             # no sbatch on PATH
+sweep judge=rules,xstest --slurm partition=gpu        # --launcher slurm
+sweep judge=rules,xstest --launcher slurm --slurm gpu # KEY=VALUE
+sweep judge=rules,xstest --launcher local:2 --gpus 64 # needs 128 GPUs
 evaluatee                                             # No such command
 """
 OWN = {

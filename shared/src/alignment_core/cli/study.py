@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from alignment_core.errors import UserError
 if TYPE_CHECKING:
     from alignment_core.config import Settings
     from alignment_core.evaluation.results import Results
+
+_MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
@@ -70,14 +73,27 @@ def load(reference: str) -> Any:
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """`13,14,15` to numbers; each may stand once."""
-    try:
-        seeds = tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise UserError(f"cannot read --seeds {text!r}: write whole numbers, for example --seeds 13,14,15") from error
+    """`13,14,15` or `13-15` to numbers, ranges with both ends; each seed may stand once."""
+    seeds = tuple(seed for part in text.split(",") for seed in _seeds_of(part.strip(), text))
     if len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise UserError(f"--seeds {text}: each seed may stand once, and none may be negative")
     return seeds
+
+
+def _seeds_of(part: str, text: str) -> Sequence[int]:
+    """The seeds of one number or one range."""
+    ends = re.fullmatch(r"(\d+)\s*-\s*(\d+)", part)
+    if ends is None:
+        try:
+            return (int(part),)
+        except ValueError as error:
+            wanted = "write whole numbers, for example --seeds 13,14,15 or --seeds 13-17"
+            raise UserError(f"cannot read --seeds {text!r}: {wanted}") from error
+    first, last = (int(end) for end in ends.groups())
+    if not first <= last < first + _MOST_SEEDS:
+        most = "the smaller seed first" if last < first else f"at most {_MOST_SEEDS} seeds in a range"
+        raise UserError(f"--seeds {text}: write {most}, for example --seeds 13-17")
+    return range(first, last + 1)
 
 
 def settings(study: Study, preset: str, config: Path | None, overrides: Sequence[str]) -> tuple[Any, Any]:

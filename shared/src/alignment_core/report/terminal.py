@@ -56,7 +56,16 @@ def render(results: Results, spec: ReportSpec) -> RenderableType:
 
 def text(results: Results, spec: ReportSpec, width: int = 140) -> str:
     """The same as plain text, `width` columns wide, without colour."""
+    return _plain(render(results, spec), width)
+
+
+def plain_table(grid: Grid, width: int = 140) -> str:
+    """One grid as plain text."""
+    return _plain(rich_table(grid), width)
+
+
+def _plain(shown: RenderableType, width: int) -> str:
     console = Console(width=width, color_system=None, force_terminal=False, legacy_windows=False)
     with console.capture() as capture:
-        console.print(render(results, spec))
+        console.print(shown)
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
