@@ -27,14 +27,14 @@ log = logging.getLogger("alignment_core")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 UNWIND = 2.0
 """Seconds that the main thread has after a signal."""
-MEETING = 1800.0
-"""Seconds in which all processes of a start must have come; from then on their heartbeats tell."""
+RENDEZVOUS = 1800.0
+"""Seconds in which all processes of a start must have come; from then on their heartbeats are looked at."""
 _TICK, _GRACE = 1.0, 20.0
 _KEPT = "what is made is kept: the same command continues"
 
 
 class Watch:
-    """Inside, this process's thread is running; it knows the ranks after `met`."""
+    """Inside, this process's thread is running; heartbeats begin with `begin`."""
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
@@ -73,13 +73,13 @@ class Watch:
         if self.ranks is not None:
             self.ranks.leave()
 
-    def met(self, ranks: Ranks) -> None:
+    def begin(self, ranks: Ranks) -> None:
         """All processes have come; from now on one without a heartbeat is lost."""
         ranks.look()
         self.ranks = ranks
 
-    def speaks(self, code: int) -> bool:
-        """Whether the main thread of this process says why the run ends, with that exit code.
+    def reports(self, code: int) -> bool:
+        """Whether the main thread of this process reports why the run ends, with that exit code.
 
         No signal disturbs it from now on.
         """
@@ -103,7 +103,7 @@ class Watch:
         return self._name(ranks, lost) if lost else None
 
     def leave(self, code: int) -> NoReturn:
-        """End this process without a word, with the exit code of the one that has said why, or else with `code`."""
+        """End this process and say nothing, with the exit code of the one that has said why, or else with `code`."""
         try:
             if self.ranks is not None:
                 code = self.ranks.claimed() or code
@@ -162,8 +162,8 @@ class Watch:
             who = f"rank {self.rank} on host {socket.gethostname()}"
             self._end(f"error: the launcher of {who} (process {self._launcher}) is gone; {_KEPT}", 2)
         if self.ranks is None:
-            if now - self._began > MEETING + (_GRACE if self.rank else 0):
-                what = f"not all {self.size} processes of the run came within {MEETING / 60:.0f} min"
+            if now - self._began > RENDEZVOUS + (_GRACE if self.rank else 0):
+                what = f"not all {self.size} processes of the run came within {RENDEZVOUS / 60:.0f} min"
                 self._end(f"error: {what}; end them all, look at what they print, and start them again", 2)
             return
         if now >= self._next_beat:
