@@ -259,10 +259,14 @@ def test_a_rank_killed_on_another_machine_is_named(tmp_path: Path) -> None:
             for rank in "01"
         ]
     run = Started(tmp_path, ranks[0])
-    run.act(ranks[1].kill)
-    assert ranks[0].wait(20) == 2
-    seconds = time.monotonic() - run.acted
-    ranks[1].wait()
+    try:
+        run.act(ranks[1].kill)
+        assert ranks[0].wait(20) == 2
+        seconds = time.monotonic() - run.acted
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
     (line,) = run.said()
     assert re.fullmatch(
         rf"error: lost rank 1 on host node1 \(process {ranks[1].pid}, .*\): no heartbeat for 1 s; .*", line
