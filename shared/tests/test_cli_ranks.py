@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 INTERVAL, LIMIT = 0.3, 3.0
 MAIN = f"""
-import hashlib, os, time
+import hashlib, os, socket, time
 from pathlib import Path
 from alignment_core import io
 from alignment_core.cli import Study, build
@@ -32,6 +32,8 @@ from alignment_core.config import Settings
 from alignment_core.pipeline import heartbeat, writers
 from alignment_core.pipeline.process_group import process_group
 heartbeat.INTERVAL, heartbeat.LIMIT = {INTERVAL}, {LIMIT}
+if "HOST" in os.environ:  # as if on a machine of its own
+    heartbeat._machine = socket.gethostname = lambda: os.environ["HOST"]
 class Config(Settings):
     rows: int = 3
 def in_one_call(seconds):
@@ -100,6 +102,12 @@ class Started:
         return [line for line in lines if line.startswith(("error:", "interrupted")) or "alignment_core" in line]
 
 
+def environment(place: Path, name: str, seconds: float, **more: str) -> dict[str, str]:
+    path = os.pathsep.join(filter(None, (str(place), os.environ.get("PYTHONPATH", ""))))
+    ours = {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    return {**os.environ, **ours, "START": name, "SECONDS_IN_A_BATCH": str(seconds), **more}
+
+
 def until(what: Callable[[], bool], most: float) -> None:
     end = time.monotonic() + most
     while not what():
@@ -124,16 +132,15 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
     started: list[Started] = []
 
     def begin(name: str = "first", seconds: float = 600, script: str = "main.py") -> Started:
-        path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH", ""))))
-        environment = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-        environment |= {"START": name, "SECONDS_IN_A_BATCH": str(seconds)}
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
         command += [*script.split(), "train", "--quiet"]
         for file in tmp_path.glob("process-*"):
             file.unlink()
         with (tmp_path / "err").open("w") as err:
             # As a terminal starts it: the launcher leads the group that Ctrl-C is sent to.
-            launcher = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=err, start_new_session=True)
+            launcher = subprocess.Popen(
+                command, cwd=tmp_path, env=environment(tmp_path, name, seconds), stderr=err, start_new_session=True
+            )
         started.append(Started(tmp_path, launcher))
         return started[-1]
 
@@ -232,3 +239,36 @@ def test_an_interruption_ends_all_within_five_seconds(start: Callable[..., Start
     assert run.err.count("Traceback") == 1  # torchrun's own, of its SignalException
     assert "/alignment_core/" not in run.err
     assert rows(run.place) == [(0, "first")]
+
+
+@pytest.mark.usefixtures("start")
+def test_a_rank_killed_on_another_machine_is_named(tmp_path: Path) -> None:
+    """Without a launcher, and with no process id to look at: the broken connection, then three heartbeats missed."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_RANK": "0"}
+    with (tmp_path / "err").open("w") as err:
+        ranks = [
+            subprocess.Popen(
+                [sys.executable, "main.py", "train", "--quiet"],
+                cwd=tmp_path,
+                env=environment(tmp_path, "first", 600, RANK=rank, HOST=f"node{rank}", **shared),
+                stderr=err,
+            )
+            for rank in "01"
+        ]
+    run = Started(tmp_path, ranks[0])
+    try:
+        run.act(ranks[1].kill)
+        assert ranks[0].wait(20) == 2
+        seconds = time.monotonic() - run.acted
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+    (line,) = run.said()
+    assert re.fullmatch(
+        rf"error: lost rank 1 on host node1 \(process {ranks[1].pid}, .*\): no heartbeat for 1 s; .*", line
+    )
+    assert seconds < 3 * INTERVAL + 3

@@ -55,7 +55,7 @@ def place(tmp_path: Path) -> Path:
     (tmp_path / "toy_torchrun" / "presets").mkdir(parents=True)
     (tmp_path / "toy_torchrun" / "__init__.py").touch()
     (tmp_path / "toy_torchrun" / "presets" / "tiny.toml").touch()
-    (tmp_path / "toy_torchrun" / "hypotheses.toml").write_text('family = "toy"\n')
+    (tmp_path / "toy_torchrun" / "hypotheses.toml").write_text('family = "toy"\nhypothesis = []\n')
     (tmp_path / "main.py").write_text(MAIN)
     return tmp_path
 

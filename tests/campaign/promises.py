@@ -140,6 +140,10 @@ PROMISES = (
          f"{CORE}test_generate_batches.py::test_bfloat16_restart_repeats_its_batches",
          f"{CORE}test_process_group.py"),
     ),
+    Promise(
+        "Under torchrun a lost rank is named, slow work is not lost, and an interruption ends all within five seconds",
+        (f"{CORE}test_heartbeat.py", f"{CORE}test_cli_ranks.py"),
+    ),
 )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def join(folder: Path) -> Iterator[ProcessGroup | None]:
         dist = importlib.import_module("torch.distributed")
         state = accelerate.PartialState(timeout=_UNLIMITED)
         group = connect(dist)
-        watch.met(_ranks(folder, group))
+        watch.begin(_ranks(folder, group))
         yield group
         group.barrier()
         state.destroy_process_group()
@@ -103,7 +103,7 @@ def _single_error(watch: Watch) -> Iterator[None]:
         lost = _lost(watch, error)
         known = isinstance(lost or error, UserError)
         code = 2 if known else 130 if isinstance(error, KeyboardInterrupt) else 1
-        if not watch.speaks(code):
+        if not watch.reports(code):
             log.debug("another process says why; here: %s: %s", type(error).__name__, error)
             watch.leave(code)
         if lost is not None:
@@ -129,6 +129,6 @@ def same_user_errors() -> Iterator[None]:
     except (UserError, KeyboardInterrupt) as error:
         if not is_main_process():
             if isinstance(error, UserError):
-                time.sleep(_GRACE)  # the launcher ends this process when the one that speaks is gone
+                time.sleep(_GRACE)  # the launcher ends this process when the one that tells is gone
             os._exit(2 if isinstance(error, UserError) else 130)
         raise

@@ -1,18 +1,20 @@
 """What ends one of several processes while its main thread waits or works: a signal, a lost rank, a launcher gone.
 
 A thread of each process shows its heartbeat and looks at all three every second, so that nothing depends on the main
-thread, which may be hours inside one batch or one collective. After a signal it leaves the main thread two seconds to
+thread, which may be hours inside one batch or one collective. After a signal it leaves the main thread a second to
 unwind and then ends the process; what was made is on disk. One of all processes says why, the others are silent.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 from types import FrameType, TracebackType
@@ -25,16 +27,16 @@ from alignment_core.text import visible
 log = logging.getLogger("alignment_core")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-UNWIND = 2.0
+UNWIND = 1.0
 """Seconds that the main thread has after a signal."""
-MEETING = 1800.0
-"""Seconds in which all processes of a start must have come; from then on their heartbeats tell."""
+RENDEZVOUS = 1800.0
+"""Seconds in which all processes of a start must have come; from then on their heartbeats are looked at."""
 _TICK, _GRACE = 1.0, 20.0
 _KEPT = "what is made is kept: the same command continues"
 
 
 class Watch:
-    """Inside, this process's thread is running; it knows the ranks after `met`."""
+    """Inside, this process's thread is running; heartbeats begin with `begin`."""
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
@@ -44,6 +46,7 @@ class Watch:
         self._launcher = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
         self._began = time.monotonic()
         self._next_beat = 0.0
+        self._code = 1
         self._deadline: float | None = None
         self._ending = self._claimed = self._stopped = False
         self._lock = threading.Lock()
@@ -72,19 +75,22 @@ class Watch:
             signal.signal(number, handler if error is None else signal.SIG_IGN)
         if self.ranks is not None:
             self.ranks.leave()
+        if error is not None:
+            atexit.register(self._end_here)
 
-    def met(self, ranks: Ranks) -> None:
+    def begin(self, ranks: Ranks) -> None:
         """All processes have come; from now on one without a heartbeat is lost."""
         ranks.look()
         self.ranks = ranks
 
-    def speaks(self, code: int) -> bool:
-        """Whether the main thread of this process says why the run ends, with that exit code.
+    def reports(self, code: int) -> bool:
+        """Whether the main thread of this process reports why the run ends, with that exit code.
 
         No signal disturbs it from now on.
         """
         self._ending = True
         with self._lock:
+            self._code = code
             if self._deadline is not None:
                 self._deadline = time.monotonic() + UNWIND
             return self._claim(code)
@@ -103,7 +109,7 @@ class Watch:
         return self._name(ranks, lost) if lost else None
 
     def leave(self, code: int) -> NoReturn:
-        """End this process without a word, with the exit code of the one that has said why, or else with `code`."""
+        """End this process and say nothing, with the exit code of the one that has said why, or else with `code`."""
         try:
             if self.ranks is not None:
                 code = self.ranks.claimed() or code
@@ -130,6 +136,14 @@ class Watch:
         if not self._ending:
             self._ending = True
             raise KeyboardInterrupt
+
+    def _end_here(self) -> None:
+        """Leave out the interpreter's shutdown, which takes seconds with torch loaded and may wait for other ranks."""
+        try:
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()
+        finally:
+            os._exit(self._code)
 
     def _forked(self) -> None:
         """A process forked from this one has signals of its own."""
@@ -162,8 +176,8 @@ class Watch:
             who = f"rank {self.rank} on host {socket.gethostname()}"
             self._end(f"error: the launcher of {who} (process {self._launcher}) is gone; {_KEPT}", 2)
         if self.ranks is None:
-            if now - self._began > MEETING + (_GRACE if self.rank else 0):
-                what = f"not all {self.size} processes of the run came within {MEETING / 60:.0f} min"
+            if now - self._began > RENDEZVOUS + (_GRACE if self.rank else 0):
+                what = f"not all {self.size} processes of the run came within {RENDEZVOUS / 60:.0f} min"
                 self._end(f"error: {what}; end them all, look at what they print, and start them again", 2)
             return
         if now >= self._next_beat:

@@ -32,7 +32,7 @@ _DAY = 86400.0
 
 
 class RankLost(UserError):
-    """Ranks of the run have ended or stopped without a word, so that the others cannot go on."""
+    """Ranks of the run have stopped or ended without an error of their own, so that the others cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,7 @@ class Ranks:
                 # Opening a file makes a network's file system ask for its present times.
                 with (self.folder / f"{rank}.json").open("rb") as stream:
                     modified = os.fstat(stream.fileno()).st_mtime_ns
-                    if rank not in self._others:
-                        self._others[rank] = Process(**json.load(stream))
+                    process = self._others.get(rank) or Process(**json.load(stream))
             except FileNotFoundError:
                 self._others.pop(rank, None)
             except (OSError, ValueError, TypeError):
@@ -114,6 +113,7 @@ class Ranks:
             else:
                 if late or modified != self._times.get(rank):
                     self._times[rank], self._seen[rank] = modified, now
+                self._others[rank] = process
 
     def lost(self, limit: float | None = None) -> list[Process]:
         """Ranks whose last heartbeat is `limit` seconds old (default: `LIMIT`), or whose process here is gone."""
