@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignment_core.cli.launch import _check_files
+from alignment_core.cli.launch import check_files
 from alignment_core.cli.study import Options, Study, parse_seeds, target
 from alignment_core.errors import UserError
 
@@ -73,7 +73,7 @@ def plan(study: Study, options: Options, grid: Sequence[str]) -> Sweep:
         same = next((value for value in values if value.folder == folder), None)
         if same is not None:
             raise UserError(f"{same.label} and {label} are the same settings; each value may stand once")
-        _check_files(config)
+        check_files(config)
         values.append(Value(texts, label, given, config, folder))
     seeds = parse_seeds(options.seeds)
     about = "\n".join([*(value.folder.name for value in values), *map(str, seeds)])

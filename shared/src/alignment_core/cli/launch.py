@@ -32,7 +32,7 @@ def execute(study: Study, until: str | None, options: Options) -> None:
     with torchrun.same_user_errors():
         config, folder = target(study, options)
         seeds = parse_seeds(options.seeds)
-        _check_files(config)
+        check_files(config)
         refuse_old(folder)
         if options.dry_run:
             if is_main_process():
@@ -137,7 +137,7 @@ def finish(
     return found
 
 
-def _check_files(config: Settings) -> None:
+def check_files(config: Settings) -> None:
     """`UserError` for a setting that names a file or folder which is not there."""
     from alignment_core.config import named_files
     from alignment_core.errors import UserError
