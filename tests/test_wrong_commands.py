@@ -228,7 +228,7 @@ def place(tmp_path: Path) -> Path:
         write_jsonl(folder / f"{name}.jsonl", replies)
     for study in STUDIES:
         run = folder / "done" / study
-        state = StateFiles("baseline", None, run / "steps" / "answer", run / "steps" / "judge")
+        state = StateFiles("baseline", None, run / "made" / "answer", run / "made" / "judge")
         write_jsonl(state.answered / COMPLETIONS, replies)
         write_jsonl(state.judged / VERDICTS, [verdict(reply, "rules", "compliance") for reply in replies])
         write_index(run, [state])

@@ -152,7 +152,7 @@ def test_the_sheet_takes_the_end_of_input_as_leaving() -> None:
 def run(tmp_path: Path) -> Path:
     """A finished run of one state and one point of a trajectory, judged by two judges."""
     replies = [reply(i, text="I can't help." if i < 4 else "Paris.") for i in range(8)]
-    answered, judged = tmp_path / "steps" / "answer" / "deep", tmp_path / "steps" / "judge" / "deep"
+    answered, judged = tmp_path / "made" / "answer" / "deep", tmp_path / "made" / "judge" / "deep"
     write_jsonl(answered / "completions.jsonl", replies)
     says: list[Label] = ["refusal" if r.text.startswith("I") else "compliance" for r in replies]
     rows = [verdict(r, label) for r, label in zip(replies, says, strict=True)]
@@ -185,7 +185,7 @@ def test_another_judge_of_the_run_can_be_checked(run: Path) -> None:
 
 
 def test_a_reply_that_failed_is_not_labelled(run: Path) -> None:
-    file = run / "steps" / "answer" / "deep" / "completions.jsonl"
+    file = run / "made" / "answer" / "deep" / "completions.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     write_jsonl(file, [{**lines[0], "text": "", "failure": "timed out"}, *lines[1:]])
     assert label_run(run, Console(file=io.StringIO()), read=lambda _: "r")["of"] == 7

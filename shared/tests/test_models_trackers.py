@@ -41,18 +41,18 @@ def test_none_by_default_whatever_is_installed(clean, monkeypatch, tmp_path):
 
 def test_they_write_beside_the_steps_each_training_under_its_own_name(clean, monkeypatch, tmp_path):
     module(monkeypatch, "trackio")
-    run = tmp_path / "drift-dpo" / "tiny"
-    more = trackers.prepare(("trackio",), run / "steps" / ".stage_a-s13-ab.partial")
+    run = tmp_path / "drift-dpo"
+    more = trackers.prepare(("trackio",), run / "steps" / ".stage_a-s13-ab.host+1+2.partial")
     assert more == {
         "report_to": ["trackio"],
         "run_name": "stage_a-s13-ab",
-        "project": "drift-dpo-tiny",
+        "project": "drift-dpo",
         "trackio_static_space_id": False,  # nothing is put on a hub
     }
     assert os.environ["TRACKIO_DIR"] == str(run / "trackers" / "trackio")
     assert os.environ["WANDB_DIR"] == str(run / "trackers")
     assert os.environ["TENSORBOARD_LOGGING_DIR"] == str(run / "trackers" / "tensorboard" / "stage_a-s13-ab")
-    trackers.prepare(("trackio",), run / "steps" / ".dpo-s13-cd.partial")
+    trackers.prepare(("trackio",), run / "steps" / ".dpo-s13-cd.host+1+2.partial")
     assert os.environ["TENSORBOARD_LOGGING_DIR"] == str(run / "trackers" / "tensorboard" / "dpo-s13-cd")
 
 
@@ -82,5 +82,5 @@ def test_an_unknown_tracker_is_told_with_the_known_ones():
 
 def test_no_key_depends_on_a_tracker_and_the_settings_keep_it():
     told, plain = TrainSettings(report_to=("wandb",)), TrainSettings()
-    assert step_key("sft", 1, {"train": told}, 13, [], {}) == step_key("sft", 1, {"train": plain}, 13, [], {})
+    assert step_key("sft", {"train": told}, 13, [], {}, "") == step_key("sft", {"train": plain}, 13, [], {}, "")
     assert told.model_dump(mode="json")["report_to"] == ["wandb"]

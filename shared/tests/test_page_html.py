@@ -375,7 +375,7 @@ def as_states(
     states = []
     for n, (subject, seed) in enumerate(dict.fromkeys((c.subject, c.seed) for c in completions)):
         name = f"{n}-{'-'.join(map(str, (at or {}).values() if at and 'step' in at else ()))}"
-        answered, judged = folder / "steps" / f"answer-{name}", folder / "steps" / f"judge-{name}" / "deeper"
+        answered, judged = folder / "made" / f"answer-{name}", folder / "made" / f"judge-{name}" / "deeper"
         io.write_jsonl(
             answered / "completions.jsonl", [c for c in completions if (c.subject, c.seed) == (subject, seed)]
         )
@@ -484,7 +484,7 @@ def test_limits_say_which_replies_a_server_made(tmp_path: Path) -> None:
 
 def test_a_record_without_its_steps_has_no_replies(tmp_path: Path) -> None:
     results = run_folder(tmp_path)
-    shutil.rmtree(tmp_path / "steps")
+    shutil.rmtree(tmp_path / "made")
     (tmp_path / "states.json").unlink()
     page.write(tmp_path, results, spec())
     text = (tmp_path / "report.html").read_text()

@@ -304,7 +304,7 @@ def test_a_step_that_another_process_makes_is_waited_for(
     assert (step / "out.txt").read_text() == "made"
     assert f"waits for process {maker.pid}" in caplog.text
     assert "data: starts" not in caplog.text
-    assert [p.name for p in (tmp_path / "steps").iterdir()] == [step.folder.name]
+    assert [p.name for p in (tmp_path / "steps").glob("[!.]*")] == [step.folder.name]
 
 
 def test_what_a_killed_process_left_is_taken_over(
@@ -316,7 +316,7 @@ def test_what_a_killed_process_left_is_taken_over(
     step = toy.study(tmp_path)
     assert "data: continues" in caplog.text
     assert (step / "half.txt").exists()
-    assert [p.name for p in (tmp_path / "steps").iterdir()] == [step.folder.name]
+    assert [p.name for p in (tmp_path / "steps").glob("[!.]*")] == [step.folder.name]
 
 
 def test_a_silent_process_of_another_machine_is_copied_and_may_come_back(

@@ -85,7 +85,7 @@ def _states(run: Path, completions: list[Completion], verdicts: list[Verdict]) -
     """One state a completion, its files in the run folder."""
     states = []
     for n, c in enumerate(completions):
-        folder = run / "steps" / f"answer-{n}"
+        folder = run / "made" / f"answer-{n}"
         io.write_jsonl(folder / "completions.jsonl", [c])
         io.write_jsonl(folder / "verdicts.jsonl", [v for v in verdicts if v.subject == c.subject])
         states.append(StateFiles(c.subject, c.seed, folder, folder))

@@ -291,7 +291,7 @@ def _whole(path: Path) -> None:
 
 
 def results() -> dict[str, Any]:
-    place = {"completions": "steps/answer-aa/completions.jsonl"}
+    place = {"completions": "made/answer-aa/completions.jsonl"}
     common = {"metric": "harmful_refusal_rate", "method": "wilson", "estimator": "raw", "missing": 0}
     return {
         "study": "synthetic", "preset": "tiny", "seeds": [13], "versions": {"python": "3"}, "hypotheses_sha256": "ab",
@@ -327,10 +327,10 @@ def run_folder() -> dict[str, bytes]:
         "run/env.json": json.dumps({"platform": "x", "versions": {"python": "3"}}).encode(),
         "run/timings.json": json.dumps({"steps": {"answer-aa": spent}}).encode(),
         "run/labels.jsonl": rows(label, {**label, "prompt_id": "p1", "label": "compliance"}),
-        "run/steps/answer-aa/completions.jsonl": rows(*(c.to_json() for c in COMPLETIONS)),
-        "run/steps/answer-aa/step.json": json.dumps(step).encode(),
-        "run/steps/judge-bb/verdicts.jsonl": rows(*(v.to_json() for v in VERDICTS)),
-        "run/steps/judge-bb/step.json": json.dumps(judge).encode(),
+        "run/made/answer-aa/completions.jsonl": rows(*(c.to_json() for c in COMPLETIONS)),
+        "run/made/answer-aa/step.json": json.dumps(step).encode(),
+        "run/made/judge-bb/verdicts.jsonl": rows(*(v.to_json() for v in VERDICTS)),
+        "run/made/judge-bb/step.json": json.dumps(judge).encode(),
     }
     return parts
 

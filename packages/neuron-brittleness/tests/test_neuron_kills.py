@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from alignment_core.testing.runs import run_folders
+
 KILLS = 3
 REDUCED = (
     "data.samples=6",
@@ -37,7 +39,7 @@ def _start(runs: Path) -> subprocess.Popen[bytes]:
 
 def _files(runs: Path) -> dict[str, bytes]:
     """What both experiments say: results.json, the original's files, every measurement of drift and overlap."""
-    (folder,) = (runs / "neuron-brittleness").iterdir()
+    (folder,) = run_folders(runs / "neuron-brittleness")
     kept = [folder / name for name in ("results.json", "statistical_results.json", "drift_analysis_report.txt")]
     kept += [*folder.parent.glob("steps/finetune_*/drift/*.json"), *folder.parent.glob("steps/overlap_*/*.json")]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in kept if path.name != "step.json"}
