@@ -7,7 +7,7 @@ import logging
 import pytest
 import torch
 
-from alignment_core.config import EndpointSettings, GenerateSettings, LoraSettings
+from alignment_core.config import EndpointSettings, GenerateSettings, LoraSettings, ModelSettings
 from alignment_core.errors import Unfinished, UserError
 from alignment_core.io import read_json
 from alignment_core.models import load, remote
@@ -35,7 +35,7 @@ def server(organism, monkeypatch):
 @pytest.fixture(scope="module")
 def tuned():
     """The organism with an adapter that changes what it says."""
-    loaded = load.load(load.ModelSettings(device="cpu", dtype="float32"))
+    loaded = load.load(ModelSettings(device="cpu", dtype="float32"))
     with torch.random.fork_rng():
         torch.manual_seed(1)
         loaded.model = add_adapter(loaded.model, LoraSettings(r=4, targets=("q_proj", "v_proj", "down_proj")))
@@ -152,7 +152,7 @@ def test_an_adapter_folder_the_server_cannot_see(server, tuned, tmp_path, monkey
 
 
 def test_another_model_is_not_taken_for_this_one(server, organism, tuned, tmp_path):
-    other = load.load(load.ModelSettings(device="cpu", dtype="float32"))
+    other = load.load(ModelSettings(device="cpu", dtype="float32"))
     with torch.no_grad():
         other.model.model.embed_tokens.weight.copy_(other.model.model.embed_tokens.weight.roll(7, 0))
     server.states[generation.NAME] = other
@@ -336,11 +336,11 @@ def test_the_address_decides_no_key(tmp_path):
     from alignment_core.pipeline.step import step_key
 
     def key(**values) -> str:
-        return step_key("answer", 1, {"generate": GenerateSettings(**values)}, 1, (), None)
+        return step_key("answer", {"generate": GenerateSettings(**values)}, 1, (), None, "")
 
     here, there = key(), key(endpoint="http://a:1/v1")
-    assert here == step_key("answer", 1, {"generate": {"max_new_tokens": 128, "batch_size": 16, "temperature": 0.0,
-                                                       "top_p": 1.0, "candidates": 1}}, 1, (), None)  # fmt: skip
+    assert here == step_key("answer", {"generate": {"max_new_tokens": 128, "batch_size": 16, "temperature": 0.0,
+                                                       "top_p": 1.0, "candidates": 1}}, 1, (), None, "")  # fmt: skip
     assert there != here
     assert there == key(endpoint="http://b:2/v1", endpoint_key_env="K")
     assert there != key(endpoint="http://a:1/v1", endpoint_model="m")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from alignment_core.config import EndpointSettings, GenerateSettings, LoraSettings
+from alignment_core.config import EndpointSettings, GenerateSettings, LoraSettings, ModelSettings
 from alignment_core.errors import Unfinished, UserError
 from alignment_core.io import read_json
 from alignment_core.models import endpoint, load, remote
@@ -85,7 +85,7 @@ def test_a_real_server_killed_halfway(tmp_path, organism):
     assert len(prompts) // 3 < done < len(prompts)
     with served(port, tmp_path):
         rows = ask()
-        tuned = load.load(load.ModelSettings(device="cpu", dtype="float32"))
+        tuned = load.load(ModelSettings(device="cpu", dtype="float32"))
         tuned.model = add_adapter(tuned.model, LoraSettings(r=2))
         with pytest.raises(UserError, match="it can answer for the base model alone"):
             ask(tuned, tmp_path / "tuned.jsonl")

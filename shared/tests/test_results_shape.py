@@ -19,6 +19,8 @@ EXAMPLE = {
     "condition": "",
     "versions": {},
     "hypotheses_sha256": "…",
+    "notes": ["The steps were made with several versions: torch 2.10.0 and 2.11.0."],
+    "steps": [{"name": "stage_a", "seed": 13, "key": "0123456789ab", "code": "0123456789abcdef"}],
     "measurements": [
         {
             "metric": "harmful_refusal_rate",

@@ -193,7 +193,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Disk]:
 def check_clean(folder: Path) -> None:
     """After recovery no partial step, temporary file or checkpoint is left, and every step is whole."""
     steps = folder.parent / "steps"
-    assert sorted(p.name.rsplit("-", 1)[0] for p in steps.iterdir()) == [
+    assert sorted(p.name.rsplit("-", 1)[0] for p in steps.glob("[!.]*")) == [
         "data",
         "reply-s1",
         "reply-s2",
@@ -202,7 +202,7 @@ def check_clean(folder: Path) -> None:
     ]
     assert not [p for p in folder.parent.rglob("*") if p.name.endswith(".tmp") or p.name == "checkpoints"]
     assert list(runlist.problems(folder)) == []
-    for step in steps.iterdir():
+    for step in steps.glob("[!.]*"):
         assert set(json.loads((step / "step.json").read_text())) == {
             "name", "key", "question", "code", "seed", "settings", "reads", "identity", "files", "versions", "git",
             "sha256",

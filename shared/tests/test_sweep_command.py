@@ -29,7 +29,7 @@ PACKAGE = {
     "presets/tiny.toml": "# The toy's default.\nshare = 0.5\n",
     "config.py": '''
 from alignment_core.config import Settings
-from alignment_core.judging.judges import JudgeSettings
+from alignment_core.judging.settings import JudgeSettings
 class Config(Settings):
     share: float = 0.5
     """Share of refusals after the training."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io as stdlib_io
 import json
 import lzma
@@ -32,6 +33,8 @@ from alignment_core.data import (
     xstest,
 )  # fmt: skip
 from alignment_core.data.sources import Rejects
+from alignment_core.errors import UserError
+from alignment_core.pipeline.step import sealed
 from alignment_core.records import Completion, Example, Message, PreferencePair, Prompt, Verdict
 
 
@@ -474,9 +477,10 @@ def cai_gold(folder: Path) -> str:
 
 def step(folder: Path) -> str:
     """A finished step whose files were damaged afterwards is refused in one line, or is whole."""
-    from alignment_core.pipeline.step import Step, check_whole
+    from alignment_core.pipeline.step import damage
 
-    check_whole(Step("data", "0123456789ab", folder / "data-0123456789ab"))
+    if wrong := damage(folder / "data-0123456789ab"):
+        raise UserError(wrong)
     return "read"
 
 
@@ -506,8 +510,9 @@ TEMPLATE = b"""{{- bos_token -}}
 {{ raise_exception('no such role') }}{%- endif -%}<|{{ message['role'] }}|>{% if message.role == 'assistant' -%}
 {% generation %}{{ message['content'] | trim }}{{ eos_token }}{% endgeneration %}{% else %}{{ message.content }}
 {% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"""
-STEP = {"name": "data", "key": "0123456789ab", "version": 1, "seed": None, "settings": {}, "reads": {},
-        "identity": None, "files": {"rows.jsonl": 8}}  # fmt: skip
+ROWS = b'{"a":1}\n'
+STEP = {"name": "data", "key": "0123456789ab", "seed": None, "settings": {}, "reads": {}, "identity": None,
+        "files": {"rows.jsonl": hashlib.sha256(ROWS).hexdigest()}}  # fmt: skip
 RUN = run_folder()
 CORE = "alignment_core.cli.main:app"
 REPLY_BODY = {"id": "x", "choices": [{"index": 0, "message": {"role": "assistant", "content": "VERDICT: refusal"},
@@ -560,8 +565,8 @@ READERS: list[Reader] = [
     Reader("mini-cai's prompts", {"prompts.jsonl": rows({"id": 1, "prompt": "a", "kind": "adversarial"},
                                                         {"prompt": "b"})}, cai_prompts, 2),
     Reader("mini-cai's gold replies", {"gold.jsonl": rows(GOLD, GOLD)}, cai_gold, 2),
-    Reader("finished steps", {"data-0123456789ab/step.json": json.dumps(STEP).encode(),
-                              "data-0123456789ab/rows.jsonl": b'{"a":1}\n'}, step, 2),
+    Reader("finished steps", {"data-0123456789ab/step.json": sealed(STEP).encode(),
+                              "data-0123456789ab/rows.jsonl": ROWS}, step, 2),
     Reader("chat templates", {"chat_template.jinja": TEMPLATE}, template, 3, heavy=True),
     Reader("compare", {"a.jsonl": rows(*(v.to_json() for v in VERDICTS if v.subject == "baseline")),
                        "b.jsonl": rows(*(v.to_json() for v in VERDICTS if v.subject == "tuned"))},

@@ -180,7 +180,10 @@ def test_every_reply_of_every_state_is_found_with_its_verdict(run_folder: Path) 
 def test_every_step_reads_what_the_method_says(run_folder: Path) -> None:
     reads = {
         p.parent.name.split("-")[0]: sorted(name.split("-")[0] for name in json.loads(p.read_text())["reads"])
-        for p in [*run_folder.parent.glob("steps/*-s14-*/step.json"), *run_folder.glob("steps/answer_base*/step.json")]
+        for p in [
+            *run_folder.parent.glob("steps/*-s14-*/step.json"),
+            *run_folder.parent.glob("steps/answer_base*/step.json"),
+        ]
     }
     trained = [f"finetune_{arm}" for arm in ARMS]
     for arm in ARMS:
