@@ -34,7 +34,7 @@ from alignment_core.data import (
 )  # fmt: skip
 from alignment_core.data.sources import Rejects
 from alignment_core.errors import UserError
-from alignment_core.pipeline.step import sealed
+from alignment_core.pipeline.step import sealed as sealed_step
 from alignment_core.records import Completion, Example, Message, PreferencePair, Prompt, Verdict
 
 
@@ -565,7 +565,7 @@ READERS: list[Reader] = [
     Reader("mini-cai's prompts", {"prompts.jsonl": rows({"id": 1, "prompt": "a", "kind": "adversarial"},
                                                         {"prompt": "b"})}, cai_prompts, 2),
     Reader("mini-cai's gold replies", {"gold.jsonl": rows(GOLD, GOLD)}, cai_gold, 2),
-    Reader("finished steps", {"data-0123456789ab/step.json": sealed(STEP).encode(),
+    Reader("finished steps", {"data-0123456789ab/step.json": sealed_step(STEP).encode(),
                               "data-0123456789ab/rows.jsonl": ROWS}, step, 2),
     Reader("chat templates", {"chat_template.jinja": TEMPLATE}, template, 3, heavy=True),
     Reader("compare", {"a.jsonl": rows(*(v.to_json() for v in VERDICTS if v.subject == "baseline")),
