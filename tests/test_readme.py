@@ -391,9 +391,9 @@ def test_the_slurm_example_starts_one_process_a_gpu(tmp_path: Path) -> None:
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "orth-refusal doctor --preset small --runs runs/seed-14 attack.lr=1e-4",
+        "orth-refusal doctor --preset small --runs runs attack.lr=1e-4",
         "srun .venv/bin/torchrun --standalone --nproc-per-node 2 --no-python .venv/bin/orth-refusal run --preset small "
-        "--seeds 14 --runs runs/seed-14 --quiet attack.lr=1e-4",
+        "--seeds 14 --runs runs --quiet attack.lr=1e-4",
     ]
 
 

@@ -115,10 +115,18 @@ PROMISES = (
          f"{CORE}test_runs_folder.py::test_a_real_full_disk"),
     ),
     Promise(
-        "One process owns a run folder, and its lock dies with it",
-        (f"{CORE}test_runs_folder.py::test_a_folder_in_use_names_its_holder",
-         f"{CORE}test_runs_folder.py::test_the_lock_dies_with_its_process",
-         f"{CORE}test_runs_folder.py::test_only_the_first_process_writes"),
+        "A step has one maker; what a killed one left is taken over, and nothing that is there is replaced",
+        (f"{CORE}test_runs_folder.py::test_a_step_that_another_process_makes_is_waited_for",
+         f"{CORE}test_runs_folder.py::test_what_a_killed_process_left_is_taken_over",
+         f"{CORE}test_runs_folder.py::test_a_silent_process_of_another_machine_is_copied_and_may_come_back",
+         f"{CORE}test_runs_folder.py::test_only_the_first_process_writes",
+         f"{CORE}test_store_together.py"),
+    ),
+    Promise(
+        "An edit makes again what it changed, and what was changed after it was made is found and not used",
+        (f"{CORE}test_provenance.py", f"{WHOLE}test_step_code.py", f"{WHOLE}test_edits.py", f"{WHOLE}test_damage.py",
+         f"{CORE}test_runs_folder.py::test_a_step_changed_afterwards_is_set_aside_and_made_again",
+         f"{CORE}test_runs_folder.py::test_what_lies_on_a_step_with_other_content_is_made_again"),
     ),
     Promise(
         "A call to a server ends by its deadline and its size cap, and no finished reply is asked for again",
