@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from alignment_core.io import host_id
+
 ROOT = Path(__file__).parents[1]
 EDITS: list[dict[str, Any]] = tomllib.loads((Path(__file__).parent / "edits.toml").read_text())["edit"]
 STATES = ("baseline", "stage_a", "stage_b", "dpo")
@@ -39,15 +41,19 @@ class Copy:
     root: Path
     runs: Path
 
-    def run(self, *words: object, judge: str = "rules") -> str:
-        """The output of `drift-dpo run` with small settings."""
+    def call(self, *words: object, judge: str = "rules") -> subprocess.CompletedProcess[str]:
+        """`drift-dpo run` with small settings."""
         sources = [self.root / "shared/src", *sorted((self.root / "packages").glob("*/src"))]
         program = [sys.executable, "-c", "from drift_dpo.cli import app; app(prog_name='drift-dpo')", "run"]
         settings = ["--config", self.root / "tests/small/drift-dpo.toml", "--runs", self.runs, "--judge", judge]
-        done = subprocess.run(
+        return subprocess.run(
             [*program, *map(str, settings), *map(str, words)], capture_output=True, text=True, check=False,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sources))},
         )  # fmt: skip
+
+    def run(self, *words: object, judge: str = "rules") -> str:
+        """The output of a run that has to succeed."""
+        done = self.call(*words, judge=judge)
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
@@ -115,6 +121,59 @@ def test_an_edit_makes_again_what_it_changed(edited: dict[str, Any], copy: Copy)
     finally:
         shutil.rmtree(copy.runs)
         copied.rename(copy.runs)
+
+
+LOOP = next(edit for edit in EDITS if edit["id"] == "the training loop")
+
+
+@pytest.fixture
+def costly(copy: Copy) -> Iterator[Copy]:
+    """The runs, as if stage A had taken more than an hour; put back afterwards."""
+    kept = shutil.copytree(copy.runs, copy.root / "cheap")
+    (made,) = copy.runs.glob("drift-dpo/steps/stage_a-*/made.json")
+    made.write_text(made.read_text().replace('"seconds": ', '"seconds": 4000'))
+    yield copy
+    shutil.rmtree(copy.runs)
+    kept.rename(copy.runs)
+
+
+@pytest.mark.parametrize("edited", [LOOP], indirect=True, ids=["training loop"])
+def test_costly_steps_are_not_made_again_unasked(costly: Copy, edited: dict[str, Any]) -> None:
+    before = sorted(costly.runs.rglob("*"))
+    done = costly.call()
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "stage_a, stage_b, dpo" in line
+    assert "alignment_core.models.loop changed" in line
+    assert "--remake" in line
+    assert "--keep-changed" in line
+    assert sorted(costly.runs.rglob("*")) == before
+    assert not costly.made(costly.run("--keep-changed")) & TRAININGS
+    (folder,) = (p.parent for p in costly.runs.glob("drift-dpo/*/config.json") if '"judge": "rules"' in p.read_text())
+    said = "seed 13: stage_a was made by other code than today's and kept: alignment_core.models.loop changed."
+    assert said in json.loads((folder / "results.json").read_text())["notes"]
+    for page in ("report.html", "report.md"):
+        assert "was made by other code than today" in (folder / page).read_text(), page
+    assert costly.made(costly.run("--remake")) >= TRAININGS
+    assert json.loads((folder / "results.json").read_text())["notes"] == []
+
+
+@pytest.mark.parametrize("edited", [LOOP], indirect=True, ids=["training loop"])
+def test_a_costly_step_that_is_unfinished_is_not_begun_again_unasked(costly: Copy, edited: dict[str, Any]) -> None:
+    (whole,) = costly.runs.glob("drift-dpo/steps/stage_a-*")
+    facts = json.loads((whole / "step.json").read_text())
+    about = {key: value for key, value in facts.items() if key not in ("files", "sha256", "versions", "git")}
+    (whole / "made.json").write_text(json.dumps({"seconds": 4000.0, "attempts": 1, "about": about}))
+    (whole / "step.json").unlink()
+    (whole / "checkpoints").mkdir()
+    gone = f"host+{host_id()}+4194305+1+abcd"
+    whole.rename(whole.with_name(f".{whole.name}.{gone}.partial"))
+    done = costly.call()
+    assert done.returncode == 2
+    assert "--keep-changed" in done.stderr
+    assert "seed 13: stage_a: continues" in costly.run("--keep-changed")
+    assert whole.is_dir()
+    assert json.loads((whole / "step.json").read_text())["continued_by"]
 
 
 def test_there_are_enough_edits() -> None:
