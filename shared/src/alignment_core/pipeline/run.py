@@ -311,13 +311,13 @@ class Run:
         if label in self._checked and step.folder.exists():
             return None
         with writable(self.folder):
-            if step.folder.exists():
+            while (claimed := self.store.claim(label, facts)) is None:
                 wrong = self.store.problem(label, facts["reads"])
                 if not wrong:
                     return None
                 log.warning("%s: %s; it is set aside and made again", progress.named(step.name, step.seed), wrong)
                 self.store.set_aside(label)
-            return self.store.claim(label, facts)
+            return claimed
 
     def _wait(self, step: Step, owner: Owner) -> None:
         log.info("%s: waits for %s", progress.named(step.name, step.seed), owner.named)

@@ -115,12 +115,15 @@ class Store:
             return  # another process was faster
         io.fsync_dir(self.steps)
 
-    def claim(self, label: str, about: Mapping[str, Any]) -> Path | Owner:
-        """This process's partial folder of a step, with what a maker who is gone left of it; or who makes it now.
+    def claim(self, label: str, about: Mapping[str, Any]) -> Path | Owner | None:
+        """This process's partial folder of a step, with what a maker who is gone left of it; or who makes it now; or
+        None where the step is there by now.
 
         `about` is what the step is to be, kept in made.json while it is unfinished.
         """
         with locked(self.steps / ".lock"):
+            if self.path(label).exists():
+                return None
             mine = self.partial(label)
             for folder, owner in self._partials(label):
                 if owner == self.owner:
