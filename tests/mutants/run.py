@@ -220,7 +220,7 @@ def known(mutants: Iterable[Mutant], root: Path, journal: Journal) -> dict[str, 
     return {ident: journal.known[k] for ident, k in kept.items() if k in journal.known}
 
 
-def page(mutants: Sequence[Mutant], outcomes: dict[str, Outcome]) -> str:
+def page(mutants: Sequence[Mutant], outcomes: dict[str, Outcome], commit: str) -> str:
     """docs/mutants.md: by study a row for each mutant."""
     killed = sum(bool(outcomes[m.id].by) for m in mutants)
     lines = [
@@ -230,7 +230,7 @@ def page(mutants: Sequence[Mutant], outcomes: dict[str, Outcome]) -> str:
         "reference, a rule that is left out. It is put into a copy of the workspace, and the study's quick tests run. "
         "`make mutants` writes this page; the mutants stand in `tests/mutants/`.",
         "",
-        f"{killed} of {len(mutants)} are killed.",
+        f"{killed} of {len(mutants)} are killed (tried on the sources of {commit}).",
     ]
     for study in dict.fromkeys(m.study for m in mutants):
         mine = [m for m in mutants if m.study == study]
@@ -238,6 +238,13 @@ def page(mutants: Sequence[Mutant], outcomes: dict[str, Outcome]) -> str:
         lines += ["", f"## {study}: {dead} of {len(mine)} killed", "", "| mutant | what it breaks | outcome |"]
         lines += ["|---|---|---|", *(f"| `{m.id}` | {_cell(m.breaks)} | {_said(m, outcomes[m.id])} |" for m in mine)]
     return "\n".join(lines) + "\n"
+
+
+def _commit(root: Path) -> str:
+    """The commit that is checked out, in a phrase."""
+    command = ["git", "-C", str(root), "rev-parse", "--short=10", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"commit {done.stdout.strip()}" if done.returncode == 0 else "no commit"
 
 
 def _said(mutant: Mutant, outcome: Outcome) -> str:
@@ -269,7 +276,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 1
     everything = known(listed, given.root, journal)
     if len(everything) == len(listed):
-        (given.root / "docs" / "mutants.md").write_text(page(listed, everything), encoding="utf-8")
+        (given.root / "docs" / "mutants.md").write_text(page(listed, everything, _commit(given.root)), encoding="utf-8")
     survivors = [m for m in chosen if not outcomes[m.id].by]
     print(f"{len(chosen) - len(survivors)} of {len(chosen)} killed; {len(listed) - len(everything)} not run yet")
     for m in survivors:

@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 from alignment_core.config import presets, resolve
 from alignment_core.evaluation import results
 from alignment_core.testing import check_mapping
-from alignment_core.testing.runs import run_folders
+from alignment_core.testing.runs import run_folders, seeds_given
 from drift_dpo.cli import app
 from drift_dpo.config import DriftConfig
+from drift_dpo.study import study
 
 SMALL = (
     "data.stage_a_size=32",
@@ -218,3 +219,10 @@ def test_a_reply_about_what_was_asked_is_on_topic(run_folder: Path) -> None:
     assert all(row["topic"] for row in grading.topics(right))
     assert sum(bool(row["topic"]) for row in grading.topics(wrong)) < len(wrong) / 2
     assert grading.topic(benign[0].text, benign[0].reference)
+
+
+def test_every_steps_work_gets_the_training_seed_of_its_step() -> None:
+    config = resolve(DriftConfig, "drift_dpo", "tiny", overrides=["controls=true"])
+    given = seeds_given(study, config, 14)
+    assert len(given) > 10
+    assert {step for step, (own, its) in given.items() if own != its} == set()

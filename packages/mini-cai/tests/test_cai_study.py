@@ -19,7 +19,7 @@ from alignment_core.judging.settings import CriticSettings
 from alignment_core.models import load
 from alignment_core.pipeline.run import Run
 from alignment_core.testing import check_mapping
-from alignment_core.testing.runs import run_folders
+from alignment_core.testing.runs import run_folders, seeds_given
 from mini_cai import grading
 from mini_cai.cli import app
 from mini_cai.config import SHIPPED, CaiConfig
@@ -356,3 +356,10 @@ def test_own_prompts_without_evaluation_prompts_are_refused_before_anything_is_m
     done = CliRunner().invoke(app, ["doctor", "--runs", str(tmp_path / "runs"), f"prompts.file={mine}"])
     assert done.exit_code == 3
     assert "prompts.eval_file" in done.output
+
+
+def test_every_steps_work_gets_the_training_seed_of_its_step() -> None:
+    config = resolve(CaiConfig, "mini_cai", "tiny", overrides=["controls=true"])
+    given = seeds_given(study, config, 14)
+    assert len(given) > 10
+    assert {step for step, (own, its) in given.items() if own != its} == set()

@@ -16,7 +16,7 @@ from alignment_core.evaluation import results, state
 from alignment_core.evaluation.answer import reference_losses
 from alignment_core.pipeline.step import Step
 from alignment_core.testing import check_mapping
-from alignment_core.testing.runs import run_folders
+from alignment_core.testing.runs import run_folders, seeds_given
 from neuron_brittleness import (
     ablation,
     conditions,
@@ -40,6 +40,7 @@ from neuron_brittleness.halves import score_half
 from neuron_brittleness.interventions import Answering
 from neuron_brittleness.matrices import adapted, effective_change, matrices
 from neuron_brittleness.measured import matched_step, measurements
+from neuron_brittleness.study import study
 from neuron_brittleness.tuned import model_of
 
 SMALL = (
@@ -420,3 +421,12 @@ def test_doctor_fails_where_the_table_of_behaviours_is_missing(tmp_path: Path) -
 
 def test_every_row_of_the_mapping_holds(run_folder: Path) -> None:
     check_mapping(MAPPING, resolve(BrittlenessConfig, "neuron_brittleness", "tiny"), app, run_folder)
+
+
+def test_every_steps_work_gets_the_training_seed_of_its_step() -> None:
+    config = resolve(BrittlenessConfig, "neuron_brittleness", "tiny")
+    given = seeds_given(study, config, 14)
+    assert len(given) > 5
+    # Random sets are drawn by the split's seed, which is no training seed.
+    given = {step: seeds for step, seeds in given.items() if not step.startswith("overlap_")}
+    assert {step for step, (own, its) in given.items() if own != its} == set()

@@ -20,7 +20,7 @@ from alignment_core.models.score import reply_loss
 from alignment_core.pipeline.step import Step
 from alignment_core.records import Prompt
 from alignment_core.testing import check_mapping
-from alignment_core.testing.runs import run_folders
+from alignment_core.testing.runs import run_folders, seeds_given
 from orth_refusal import arms, attack, budget
 from orth_refusal import rows as built
 from orth_refusal.cli import STUDY, app
@@ -36,6 +36,7 @@ from orth_refusal.steering import (
     Rule,
     Shrunk,
 )
+from orth_refusal.study import study
 
 SMALL = (
     "data.refusal_limit=32",
@@ -363,3 +364,10 @@ def test_the_merged_plan_needs_no_merged_model(tmp_path: Path) -> None:
 
 def test_each_part_of_the_study_is_a_command() -> None:
     assert [name for name, _ in STUDY.steps] == ["data", "refusal", "direction", "attack", "evaluate"]
+
+
+def test_every_steps_work_gets_the_training_seed_of_its_step() -> None:
+    config = resolve(OrthConfig, "orth_refusal", "tiny", overrides=["controls=true"])
+    given = seeds_given(study, config, 14)
+    assert len(given) > 30
+    assert {step for step, (own, its) in given.items() if own != its} == set()
