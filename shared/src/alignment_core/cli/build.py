@@ -25,7 +25,9 @@ __all__ = ["Study", "build"]
 
 _PRESET = Annotated[str, typer.Option(help="Settings to start from; `presets` lists them.")]
 _CONFIG = Annotated[Path | None, typer.Option(help="A TOML file laid over the preset; `show` writes one.")]
-_SEEDS = Annotated[list[str] | None, typer.Option(help="Training seeds: 13,14,15 or a range, 13-17.  [default: 13]")]
+_SEEDS = Annotated[
+    list[str] | None, typer.Option(help="Training seeds: 13,14,15 or a range, 13-17.", show_default="13")
+]
 _JUDGE = Annotated[
     str | None, typer.Option(help="Judges, separated by commas; the first decides. As the setting `judge`.")
 ]
