@@ -10,12 +10,14 @@ from alignment_core.models import load
 from mini_cai import rows
 
 if TYPE_CHECKING:
+    from alignment_core.config import ModelSettings
     from alignment_core.pipeline.step import Step
     from mini_cai.config import CaiConfig
 
 
 def answer(
     config: CaiConfig,
+    model: ModelSettings,
     subject: str,
     trained: Step | None,
     prompts: Path,
@@ -24,8 +26,7 @@ def answer(
     folder: Path,
 ) -> None:
     """One model's replies to the evaluation prompts; the decode seed is the same for every model of a run's seed."""
-    model, adapter = (config.baseline, None) if trained is None else (config.base, trained / "adapter")
-    loaded = load.load(model, adapter)
+    loaded = load.load(model, None if trained is None else trained / "adapter")
     asked = rows.load(prompts, rows.EVAL_PROMPTS)
     answer_prompts(loaded, asked, config.replies, folder, subject=subject, seed=seed, accept_missing=accept_missing)
     del loaded

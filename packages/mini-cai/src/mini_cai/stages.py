@@ -146,7 +146,7 @@ def train(run: Run, config: CaiConfig, seed: int, policy: str, selected: Step) -
     """An adapter on a selection's rows."""
     return run.do(
         f"train_{policy}",
-        partial(training.fit, config, seed, selected.folder),
+        partial(training.fit, config, config.base, seed, selected.folder),
         settings={"train": config.train, "lora": config.lora},
         seed=seed,
         reads=[selected],
@@ -162,7 +162,7 @@ def answer(run: Run, config: CaiConfig, seed: int, name: str, prompts: Step, tra
     model = config.baseline if trained is None else config.base
     return run.do(
         f"answer_{name}",
-        partial(answering.answer, config, name, trained, prompts.folder, seed, run.accept_missing),
+        partial(answering.answer, config, model, name, trained, prompts.folder, seed, run.accept_missing),
         settings=config.replies,
         seed=seed,
         reads=[prompts] if trained is None else [prompts, trained],

@@ -9,16 +9,17 @@ from alignment_core.models import load
 from mini_cai import rows
 
 if TYPE_CHECKING:
+    from alignment_core.config import ModelSettings
     from mini_cai.config import CaiConfig
 
 
-def fit(config: CaiConfig, seed: int, selected: Path, folder: Path) -> None:
-    """LoRA or QLoRA on the selected rows; the loss is on replies only."""
+def fit(config: CaiConfig, model: ModelSettings, seed: int, selected: Path, folder: Path) -> None:
+    """LoRA or QLoRA of `model` on the selected rows; the loss is on replies only."""
     from alignment_core.models.train import sft
 
     sft(
         rows.read(selected, "train"),
-        model=config.base,
+        model=model,
         lora=config.lora,
         train=config.train,
         seed=seed,

@@ -63,9 +63,8 @@ def plain_commands(study: Study) -> dict[str, Callable[..., None]]:
 
         folder = finished(run)
         found = results_of(study, folder)
-        page.write(folder, found, report_spec(study, found))
-        if (folder / runlist.LIST).exists():
-            runlist.list_files(folder)
+        with runlist.rewriting(folder):
+            page.write(folder, found, report_spec(study, found))
         show_results(study, folder, found)
 
     @guarded

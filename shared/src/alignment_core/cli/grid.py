@@ -107,6 +107,8 @@ def _words(options: Options, seeds: Sequence[int]) -> tuple[str, ...]:
     words = ["run", "--preset", options.preset, "--seeds", ",".join(map(str, seeds)), "--runs", str(options.runs)]
     words += [] if options.config is None else ["--config", str(options.config)]
     words += ["--accept-missing"] if options.accept_missing else []
+    words += ["--remake"] if options.remake else []
+    words += ["--keep-changed"] if options.keep_changed else []
     words += ["--quiet"] if options.quiet else []
     words += [] if options.log_level == "info" else ["--log-level", options.log_level]
     return (*words, *options.overrides)

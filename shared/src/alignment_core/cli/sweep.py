@@ -48,7 +48,7 @@ def sweep(
             typer.echo(shlex.join(job.words))
         say("when all of them are done, the same sweep with --launcher local:1 prints the table")
         return
-    steps = _steps(planned)
+    steps = _steps(planned, options)
     if engine is None or options.dry_run:
         _show_plan(planned, steps)
         return
@@ -128,14 +128,23 @@ def _engine(kind: str, limit: int, gpus: int, slurm: Sequence[str]) -> Engine | 
     return Slurm(parse_overrides(slurm) | ({"gpus_per_node": gpus} if gpus else {}))
 
 
-def _steps(planned: Sweep) -> dict[tuple[Value, int], list[Planned]]:
-    """The steps of every job; `UserError` where what they need from outside cannot be had."""
-    from alignment_core.cli.plan import open_all, walk
+def _steps(planned: Sweep, options: Options) -> dict[tuple[Value, int], list[Planned]]:
+    """The steps of every job; `UserError` where what they need from outside cannot be had, or where much would be made
+    again unasked."""
+    from alignment_core.cli.plan import open_all, refuse_costly, walk
     from alignment_core.pipeline.environment import prepare_process
 
     prepare_process()
-    steps = {(v, s): walk(planned.study, v.config, (s,), v.folder) for s in planned.seeds for v in planned.values}
-    open_all([step for each in steps.values() for step in each])
+    kept = options.keep_changed
+    steps = {
+        (v, s): walk(planned.study, v.config, (s,), v.folder, keep_changed=kept)
+        for s in planned.seeds
+        for v in planned.values
+    }
+    every = list({step.label: step for each in steps.values() for step in each}.values())
+    if not (options.remake or kept or options.dry_run):
+        refuse_costly(every)
+    open_all(every)
     return steps
 
 

@@ -6,7 +6,9 @@ Settings and environment are listed at the start, results and pages at the end. 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,8 @@ from alignment_core.pipeline.step import STEP, damage, facts_of, is_exempt, pars
 from alignment_core.pipeline.store import locked
 
 LIST = "run.json"
-SOURCES = ("config.json", "env.json", "states.json", "results.json")
-"""The files that reports and exports are made from; the others are made from these."""
+_PAGES = re.compile(r"report\.(html|md)|tables\.tex|verdicts\.csv|figures/.+")
+"""What `report` writes again from the other files, and nothing is made from."""
 OLD = "steps"
 """In a run's folder: where versions before the store kept the run's own steps."""
 
@@ -83,15 +85,24 @@ def held(study_folder: Path) -> set[str]:
     return {label for path in sorted(study_folder.glob(f"*/{LIST}")) for label in read(path.parent)["steps"]}
 
 
-def problems(run_folder: Path, only: Iterable[str] | None = None) -> Iterator[str]:
-    """What was changed after it was made, one line each: the list, the run's files (or `only` these), its steps and
-    their inputs."""
+@contextmanager
+def rewriting(run_folder: Path) -> Iterator[None]:
+    """Inside, files of a listed run are written again: those are listed anew, and every other keeps its hash."""
+    before = {path: path.stat().st_mtime_ns for path in _files(run_folder)}
+    yield
+    if (run_folder / LIST).exists():
+        update(run_folder, {}, [p for p in _files(run_folder) if before.get(p) != p.stat().st_mtime_ns])
+
+
+def problems(run_folder: Path, *, pages: bool = True) -> Iterator[str]:
+    """What was changed after it was made, one line each: the list, the run's files (with its pages or without), its
+    steps and their inputs."""
     if read_sealed(run_folder / LIST) is None:
         yield f"{run_folder / LIST} is missing or was changed"
         return
     listed = read(run_folder)
     for name, digest in listed["files"].items():
-        if only is None or name in only:
+        if pages or not _PAGES.fullmatch(name):
             path = run_folder / name
             if not path.is_file():
                 yield f"{path} is missing"
@@ -117,10 +128,10 @@ def _step_problem(folder: Path, digest: str) -> str:
     return ""
 
 
-def check(run_folder: Path, only: Iterable[str] | None = SOURCES) -> None:
-    """`UserError` where the run, or a step it rests on, was changed after it was made."""
+def check(run_folder: Path) -> None:
+    """`UserError` where the run, or a step it rests on, was changed after it was made; its pages are not looked at."""
     refuse_old(run_folder)
-    found = list(problems(run_folder, only))
+    found = list(problems(run_folder, pages=False))
     if found:
         more = f" ({len(found) - 1} more: verify {run_folder} lists them)" if len(found) > 1 else ""
         raise UserError(f"{found[0]}{more}; start the run again: it makes again what was changed")
