@@ -16,9 +16,9 @@ SMALL = Path(__file__).parent / "small"
 TRAININGS = re.compile(r"stage_\w+|dpo|finetune_\w+|tune_\w+|attack_\w+|train_\w+")
 LATE = {
     "drift-dpo": ("dpo.beta=0.2", {"dpo", "answer_dpo", "judge_dpo"}),
-    "neuron-brittleness": ("generate.max_new_tokens=20", None),
+    "neuron-brittleness": ("draws=120", {"overlap_free", "overlap_frozen", "overlap_matched_frozen"}),
     "orth-refusal": ("generate.max_new_tokens=20", None),
-    "mini-cai": ("replies.max_new_tokens=20", None),
+    "mini-cai": ("compare.generate.max_new_tokens=20", None),
 }
 """A late setting of each study, and what it makes; None: answers and verdicts alone."""
 
@@ -34,10 +34,8 @@ def made(study: str, runs: Path, *words: str) -> tuple[set[str], Path]:
     return set(re.findall(r"^\S+ (?:seed 13: )?(\w+): (?:starts|continues)", done.stderr, re.MULTILINE)), folder
 
 
-@pytest.mark.parametrize(
-    "study",
-    ["drift-dpo", *(pytest.param(study, marks=pytest.mark.slow) for study in LATE if study != "drift-dpo")],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("study", LATE)
 def test_what_is_there_is_taken_and_no_training_is_made_again(study: str, tmp_path: Path) -> None:
     first, _ = made(study, tmp_path)
     trained = {step for step in first if TRAININGS.fullmatch(step)}
