@@ -14,7 +14,7 @@ from typing import Any
 
 from alignment_core import io
 from alignment_core.errors import UserError
-from alignment_core.pipeline.step import STEP, damage, facts_of, is_exempt, parse_label, read_sealed, sealed
+from alignment_core.pipeline.step import STEP, damage, is_exempt, outdated, parse_label, read_sealed, sealed
 from alignment_core.pipeline.store import locked
 
 LIST = "run.json"
@@ -121,11 +121,7 @@ def _step_problem(folder: Path, digest: str) -> str:
         return wrong
     if io.sha256_file(folder / STEP) != digest:
         return "it was made again with other content"
-    for label, of_input in (facts_of(folder) or {}).get("reads", {}).items():
-        path = folder.parent / label / STEP
-        if not path.is_file() or io.sha256_file(path) != of_input:
-            return f"its input {label} is gone or was made again with other content"
-    return ""
+    return outdated(folder)
 
 
 def check(run_folder: Path) -> None:

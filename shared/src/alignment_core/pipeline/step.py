@@ -162,6 +162,15 @@ def damage(folder: Path) -> str:
     return ""
 
 
+def outdated(folder: Path) -> str:
+    """Which input of a sealed step is not as it was when the step was made, in a phrase; empty when all are."""
+    for label, digest in (facts_of(folder) or {}).get("reads", {}).items():
+        path = folder.parent / label / STEP
+        if not path.is_file() or io.sha256_file(path) != digest:
+            return f"its input {label} is gone or was made again with other content"
+    return ""
+
+
 def made_of(folder: Path) -> dict[str, Any]:
     """The step's made.json; empty where it is missing or damaged, for nothing rests on it."""
     try:

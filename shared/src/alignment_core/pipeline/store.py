@@ -31,6 +31,7 @@ from alignment_core.pipeline.step import (
     drop_checkpoints,
     facts_of,
     made_of,
+    outdated,
     parse_label,
     seal,
     seconds_of,
@@ -56,8 +57,10 @@ class Changed:
 
     @property
     def usable(self) -> bool:
-        """Whether it can stand for the step: it is whole, or was begun and has checkpoints."""
-        return not damage(self.folder) if self.whole else any(self.folder.rglob("checkpoints"))
+        """Whether it can stand for the step: whole, on inputs that are as they were, or begun with checkpoints."""
+        if self.whole:
+            return not (damage(self.folder) or outdated(self.folder))
+        return any(self.folder.rglob("checkpoints"))
 
     def kept(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Its own facts; those of an unfinished one say which code goes on with it, and from which inputs."""
