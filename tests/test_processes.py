@@ -25,6 +25,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from alignment_core.pipeline.step import is_exempt
+from alignment_core.testing.runs import run_folders
+
 pytestmark = pytest.mark.slow
 
 LOSS = 1e-4
@@ -118,12 +121,12 @@ def alone(case: Case, runs: Path) -> None:
 
 
 def folder_of(case: Case, runs: Path) -> Path:
-    (found,) = (runs / case.name).iterdir()
+    (found,) = run_folders(runs / case.name)
     return found
 
 
 def steps(folder: Path, pattern: str = "") -> dict[str, Path]:
-    return {p.name: p for p in sorted((folder.parent / "steps").iterdir()) if re.match(pattern, p.name)}
+    return {p.name: p for p in sorted((folder.parent / "steps").glob("[!.]*")) if re.match(pattern, p.name)}
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,8 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def content(step: Path) -> dict[str, bytes]:
-    return {p.relative_to(step).as_posix(): p.read_bytes() for p in sorted(step.rglob("*")) if p.is_file()}
+    files = [p for p in sorted(step.rglob("*")) if p.is_file() and not is_exempt(p.name)]
+    return {p.relative_to(step).as_posix(): p.read_bytes() for p in files}
 
 
 def test_the_same_adapters_give_the_same_files(ran: Ran) -> None:
@@ -196,8 +200,8 @@ def test_step_losses_are_one_processs(ran: Ran) -> None:
 
 def test_both_leave_the_same_files(ran: Ran) -> None:
     hidden = {p.name for p in ran.two.iterdir() if p.name.startswith(".")}
-    assert hidden <= {".lock"}
-    assert [p.name for p in (ran.two.parent / "steps").iterdir() if p.name.startswith(".")] == []
+    assert hidden <= {".lock", ".results.lock"}
+    assert [p.name for p in (ran.two.parent / "steps").glob(".*")] == [".lock"]
     for two, one in zip(steps(ran.two).values(), steps(ran.one).values(), strict=True):
         assert content(two).keys() == content(one).keys()
 
@@ -247,7 +251,7 @@ def killed_when(case: Case, runs: Path, pattern: str) -> Path:
     """Start the study with two processes and kill both as soon as a path of that pattern is there; its folder."""
     process = torchrun(case, runs)
     end = time.monotonic() + 200
-    while not list(runs.glob(f"{case.name}/*/{pattern}")):
+    while not list(runs.glob(f"{case.name}/{pattern}")):
         assert process.poll() is None, process.communicate()[1][-3000:]
         assert time.monotonic() < end
         time.sleep(0.01)
