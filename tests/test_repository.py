@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,6 +55,25 @@ def test_committed_lock_names_no_index() -> None:
     hosts = set(re.findall(r'(?:registry|url) = "https?://([^/"]+)', lock))
     assert hosts == {"index.invalid"}
     assert "[manifest]" not in lock
+    assert ", size = " not in lock
+
+
+def test_locks_of_two_indexes_are_staged_as_one(tmp_path: Path) -> None:
+    """The same versions and hashes, told by a mirror without sizes and by an index with them."""
+    for name in (".gitattributes", ".ci/neutral-lock"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    subprocess.run(["sh", ".ci/neutral-lock"], cwd=tmp_path, check=True)
+    staged = set()
+    for place, size in (("https://mirror.example/a/simple", ""), ("https://index.example/files", ", size = 123")):
+        wheel = f'{{ url = "{place}/x-1.whl", hash = "sha256:00"{size}, upload-time = "2026-01-01" }}'
+        (tmp_path / "uv.lock").write_text(f'source = {{ registry = "{place}/simple" }}\nwheels = [\n    {wheel},\n]\n')
+        subprocess.run(["git", "add", "uv.lock"], cwd=tmp_path, check=True)
+        shown = subprocess.run(["git", "show", ":uv.lock"], cwd=tmp_path, check=True, capture_output=True, text=True)
+        staged.add(shown.stdout)
+    (text,) = staged
+    assert "example" not in text
 
 
 def test_no_committed_file_names_an_index_host() -> None:
