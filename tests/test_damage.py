@@ -78,10 +78,15 @@ def test_verify_finds_every_flip_and_no_command_uses_the_file(finished: tuple[st
             page = path.is_relative_to(folder) and path.suffix in PAGES
             if number % 5 == 0 and not page:
                 exported = CliRunner().invoke(core, ["export", str(folder), str(tmp_path / "out")])
-                for used in (call(study, "report", folder), exported):
+                given = ("--config", SMALL / f"{study}.toml", "--runs", folder.parents[1])
+                recorded = call(study, "record", tmp_path / "records", *given)
+                for used in (call(study, "report", folder), exported, recorded):
                     assert used.exit_code == 2, f"{path}: {used.output}"
                     assert len(used.stderr.splitlines()) == 1
-                assert not (tmp_path / "out").exists()
+                if path.parent == folder:
+                    overview = CliRunner().invoke(core, ["report", str(folder.parents[1])])
+                    assert overview.exit_code == 2, f"{path}: {overview.output}"
+                assert not list(tmp_path.iterdir())
     assert call(study, "verify", folder).exit_code == 0
 
 

@@ -33,7 +33,7 @@ from alignment_core.pipeline import heartbeat, writers
 from alignment_core.pipeline.process_group import process_group
 heartbeat.INTERVAL, heartbeat.LIMIT = {INTERVAL}, {LIMIT}
 if "HOST" in os.environ:  # as if on a machine of its own
-    heartbeat._machine = socket.gethostname = lambda: os.environ["HOST"]
+    heartbeat.host_id = socket.gethostname = lambda: os.environ["HOST"]
 class Config(Settings):
     rows: int = 3
 def in_one_call(seconds):

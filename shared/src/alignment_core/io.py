@@ -82,7 +82,7 @@ def process_started(pid: int) -> str | None:
     except OSError:
         return None
     fields = text.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else fields[19]
+    return None if fields[0] in "ZX" else fields[19]
 
 
 def process_exists(pid: int) -> bool:

@@ -130,10 +130,12 @@ def results_of(study: Study, folder: Path) -> Results:
 
 def record(study: Study, options: Options, folder: Path) -> None:
     """Write what a record holds to `folder/<name of the run>`, whole or not at all: no weights, and no replies."""
+    from alignment_core.pipeline import runlist
     from alignment_core.report import page
 
     _, run = target(study, options)
     found = results_of(study, finished(run))
+    runlist.check(run)
     new, old = folder / f".{run.name}.{os.getpid()}.tmp", folder / run.name
     if options.dry_run:
         typer.echo(f"{run} -> {old}")

@@ -118,7 +118,7 @@ def finish(
     from alignment_core.evaluation import history, results, state
     from alignment_core.evaluation.analysis import Evidence, analyse, every_state
     from alignment_core.pipeline import runlist
-    from alignment_core.pipeline.store import locked
+    from alignment_core.pipeline.locks import locked
     from alignment_core.report import page
 
     folder = run.folder

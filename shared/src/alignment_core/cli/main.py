@@ -241,6 +241,7 @@ def report(folder: Annotated[Path, typer.Argument(help="A folder with runs in it
     """One page over every finished run under FOLDER: FOLDER/report.html."""
     from alignment_core.cli.study import installed, report_spec
     from alignment_core.evaluation import results
+    from alignment_core.pipeline.runlist import check_results
     from alignment_core.report import overview
     from alignment_core.text import visible
 
@@ -249,6 +250,7 @@ def report(folder: Annotated[Path, typer.Argument(help="A folder with runs in it
         raise UserError(f"{folder}: no finished run (no results.json) in it")
     runs = []
     for path in found:
+        check_results(path.parent)
         run = results.read(path)
         runs.append(overview.OverviewRun(path.parent, run, report_spec(installed(run.study), run)))
         typer.echo(

@@ -26,7 +26,8 @@ def command(study: Study) -> Callable[..., None]:
 
         A step that some run's list holds stays, and so does an unfinished one younger than 14 days."""
         from alignment_core.pipeline import runlist
-        from alignment_core.pipeline.store import Store, leftovers, locked
+        from alignment_core.pipeline.locks import locked
+        from alignment_core.pipeline.store import Store, leftovers
 
         folder = runs / study.name
         store = Store(folder)

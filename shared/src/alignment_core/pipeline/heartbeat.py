@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from alignment_core.errors import UserError
+from alignment_core.io import host_id, process_exists
 
 INTERVAL = 10.0
 """Seconds between two heartbeats."""
@@ -47,21 +48,11 @@ class Process:
 
     def here(self) -> bool:
         """Whether it runs where this process runs."""
-        return self.machine == _machine()
+        return self.machine == host_id()
 
     def gone(self) -> bool:
         """Whether it runs here and has ended; always False for one on another machine."""
-        if not self.here():
-            return False
-        try:
-            os.kill(self.pid, 0)
-            # One that its parent has not yet asked about still has its number.
-            state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except ProcessLookupError:
-            return True
-        except OSError:
-            return False
-        return state in "ZX"
+        return self.here() and not process_exists(self.pid)
 
 
 class Ranks:
@@ -74,7 +65,7 @@ class Ranks:
         self.rank, self.size = rank, size
         self.folder = folder / f"{_PREFIX}{start}"
         self._mine = self.folder / f"{rank}.json"
-        self._process = Process(rank, socket.gethostname(), _machine(), os.getpid())
+        self._process = Process(rank, socket.gethostname(), host_id(), os.getpid())
         self._others: dict[int, Process] = {}
         self._times: dict[int, int] = {}
         self._seen: dict[int, float] = {}
@@ -183,12 +174,3 @@ def sweep(folder: Path) -> None:
 def _clock(seconds: float) -> str:
     """The time of day that many seconds ago."""
     return time.strftime("%H:%M:%S", time.localtime(time.time() - seconds))
-
-
-def _machine() -> str:
-    """What two processes have in common that see each other's process ids: boot and process namespace, or the host."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}-{os.stat('/proc/self/ns/pid').st_ino}"
-    except OSError:
-        return socket.gethostname()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from alignment_core.errors import UserError
+from alignment_core.pipeline.locks import locked
 
 log = logging.getLogger("alignment_core")
 
@@ -32,29 +33,28 @@ class _Readable(logging.Formatter):
         return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
-def _own_log(folder: Path) -> tuple[Path, int]:
-    """The log file of this process: `log.txt`, or `log-<process>.txt` while another process writes that; and the
-    descriptor that holds it."""
-    import fcntl
-
-    for name in ("log.txt", f"log-{os.getpid()}.txt"):
-        handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
+@contextmanager
+def _own_file(folder: Path) -> Iterator[Path]:
+    """The log of this process: `log.txt`, or `log-<process>.txt` while another process writes that."""
+    with ExitStack() as stack:
+        path = folder / "log.txt"
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(locked(path, wait=False))
         except BlockingIOError:
-            os.close(handle)
-            continue
-        except OSError:
-            pass  # a file system without locks: the processes share log.txt
-        return folder / name, handle
-    raise UserError(f"{folder} holds the log of another process with this process's number; choose another --runs")
+            path = folder / f"log-{os.getpid()}.txt"
+        yield path
 
 
 @contextmanager
 def log_file(folder: Path, study: str) -> Iterator[None]:
     """Inside, lines are written to the log of this process; an error that escapes says where its traceback is."""
     _ours_names.add(study.replace("-", "_"))
-    path, held = _own_log(folder)
+    with _own_file(folder) as path, _logging_to(path):
+        yield
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
     handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(_Readable("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.addFilter(_ours)
@@ -77,4 +77,3 @@ def log_file(folder: Path, study: str) -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
         root.removeHandler(handler)
         handler.close()
-        os.close(held)

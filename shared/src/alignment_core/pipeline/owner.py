@@ -20,11 +20,8 @@ from pathlib import Path
 from typing import Literal
 
 from alignment_core.io import host_id, process_exists, process_started
+from alignment_core.pipeline.heartbeat import INTERVAL, LIMIT
 
-BEAT = 10.0
-"""Seconds between two heartbeats."""
-SILENT = 180.0
-"""Seconds without a heartbeat after which a process of another machine counts as gone."""
 _SEPARATOR = "+"
 
 _at_work: set[str] = set()
@@ -70,7 +67,7 @@ class Owner:
         if self.host_id == host_id():
             return "at work" if self._runs() else "gone"
         try:
-            return "silent" if clock() - folder.stat().st_mtime > SILENT else "at work"
+            return "silent" if clock() - folder.stat().st_mtime > LIMIT else "at work"
         except OSError:
             return "gone"
 
@@ -96,7 +93,7 @@ def beating(folder: Path) -> Iterator[None]:
     ended = threading.Event()
 
     def beat() -> None:
-        while not ended.wait(BEAT):
+        while not ended.wait(INTERVAL):
             try:
                 os.utime(folder)
             except OSError:

@@ -7,15 +7,15 @@ Settings and environment are listed at the start, results and pages at the end. 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from alignment_core import io
 from alignment_core.errors import UserError
+from alignment_core.pipeline.locks import locked
 from alignment_core.pipeline.step import STEP, damage, is_exempt, outdated, parse_label, read_sealed, sealed
-from alignment_core.pipeline.store import locked
 
 LIST = "run.json"
 _PAGES = re.compile(r"report\.(html|md)|tables\.tex|verdicts\.csv|figures/.+")
@@ -97,10 +97,18 @@ def rewriting(run_folder: Path) -> Iterator[None]:
 def problems(run_folder: Path, *, pages: bool = True) -> Iterator[str]:
     """What was changed after it was made, one line each: the list, the run's files (with its pages or without), its
     steps and their inputs."""
-    if read_sealed(run_folder / LIST) is None:
+    yield from _file_problems(run_folder, pages=pages)
+    store, listed = steps_folder(run_folder), read_sealed(run_folder / LIST)
+    for label, digest in ({} if listed is None else listed["steps"]).items():
+        if digest is not None and (wrong := _step_problem(store / label, digest)):
+            yield f"{store / label}: {wrong}"
+
+
+def _file_problems(run_folder: Path, *, pages: bool) -> Iterator[str]:
+    listed = read_sealed(run_folder / LIST)
+    if listed is None:
         yield f"{run_folder / LIST} is missing or was changed"
         return
-    listed = read(run_folder)
     for name, digest in listed["files"].items():
         if pages or not _PAGES.fullmatch(name):
             path = run_folder / name
@@ -108,10 +116,6 @@ def problems(run_folder: Path, *, pages: bool = True) -> Iterator[str]:
                 yield f"{path} is missing"
             elif io.sha256_file(path) != digest:
                 yield f"{path} was changed"
-    store = steps_folder(run_folder)
-    for label, digest in listed["steps"].items():
-        if digest is not None and (wrong := _step_problem(store / label, digest)):
-            yield f"{store / label}: {wrong}"
 
 
 def _step_problem(folder: Path, digest: str) -> str:
@@ -127,7 +131,17 @@ def _step_problem(folder: Path, digest: str) -> str:
 def check(run_folder: Path) -> None:
     """`UserError` where the run, or a step it rests on, was changed after it was made; its pages are not looked at."""
     refuse_old(run_folder)
-    found = list(problems(run_folder, pages=False))
+    _raise(run_folder, list(problems(run_folder, pages=False)))
+
+
+def check_results(run_folder: Path) -> None:
+    """`UserError` where the results or settings of a listed run were changed; its steps are not looked at. A record
+    has no list and is taken as it is."""
+    if (run_folder / LIST).exists():
+        _raise(run_folder, list(_file_problems(run_folder, pages=False)))
+
+
+def _raise(run_folder: Path, found: Sequence[str]) -> None:
     if found:
         more = f" ({len(found) - 1} more: verify {run_folder} lists them)" if len(found) > 1 else ""
         raise UserError(f"{found[0]}{more}; start the run again: it makes again what was changed")

@@ -17,13 +17,13 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alignment_core import io
 from alignment_core.errors import UserError
+from alignment_core.pipeline.locks import locked
 from alignment_core.pipeline.owner import Owner
 from alignment_core.pipeline.step import (
     MADE,
@@ -67,23 +67,6 @@ class Changed:
         if self.whole:
             return dict(self.facts)
         return {**self.facts, "reads": facts["reads"], "continued_by": facts["code"]["digest"]}
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Inside, no other process holds the lock of that file; where the file system has no locks nothing is held."""
-    import fcntl
-
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
-                raise
-        yield
-    finally:
-        os.close(handle)
 
 
 class Store:

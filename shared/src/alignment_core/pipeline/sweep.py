@@ -10,7 +10,6 @@ when the sweep ends, and are found there by their ids.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from alignment_core import progress
 from alignment_core.errors import UserError
+from alignment_core.pipeline.locks import locked
 
 if TYPE_CHECKING:
     import submitit
@@ -97,7 +97,7 @@ class Command:
             passed: tuple[int, ...] = ()
             here = submitit.JobEnvironment()
             if here.cluster == "local":
-                passed = (stack.enter_context(_locked(here.paths.folder / _LOCK, wait=True)),)
+                passed = (stack.enter_context(locked(here.paths.folder / _LOCK)),)
                 # A command starts with the signals' defaults only where this process has a handler and blocks nothing.
                 signal.signal(signal.SIGINT, _nothing)
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
@@ -124,23 +124,12 @@ def _nothing(_: int, __: FrameType | None) -> None:
 
 
 @contextmanager
-def _locked(file: Path, *, wait: bool = False) -> Iterator[int]:
-    """The descriptor of a file that is locked; `BlockingIOError` where another process has it and there is no wait."""
-    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield handle
-    finally:
-        os.close(handle)
-
-
-@contextmanager
 def owned(folder: Path) -> Iterator[None]:
     """Inside, the sweep's folder is this process's; `UserError` where another one has it or nothing can be written."""
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_locked(folder / ".lock"))
+            stack.enter_context(locked(folder / ".lock", wait=False))
         except BlockingIOError:
             raise UserError(f"{folder}: the same sweep runs already; wait for it") from None
         except OSError as error:
@@ -160,7 +149,7 @@ def command_of(job: Job) -> int | None:
     if not file.exists():
         return None
     try:
-        with _locked(file):
+        with locked(file, wait=False):
             return None
     except BlockingIOError:
         return int(file.read_text() or 0)
