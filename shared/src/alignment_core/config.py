@@ -8,6 +8,7 @@ the reference page. The sections that several studies share stand here; a study'
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,11 +70,18 @@ def variable_name(value: str | None) -> str | None:
     return value or None
 
 
+def embedded_seed(name: str) -> int | None:
+    """The pretraining seed of the embedded model that `organism` or `organism:3` names; None for any other name."""
+    found = re.fullmatch(r"organism(?::([1-9][0-9]?))?", name)
+    return int(found[1] or 1) if found else None
+
+
 class ModelSettings(Settings):
     """Which model, and how it is held in memory."""
 
     name: str = "organism"
-    """`organism` (the embedded model), a hub id such as `Qwen/Qwen3-0.6B`, or a folder with safetensors."""
+    """`organism` (the embedded model of seed 1), `organism:3` (of seed 3; there are 8), a hub id such as
+    `Qwen/Qwen3-0.6B`, or a folder with safetensors."""
     revision: str | None = None
     """Commit of the hub repository, 40 hex digits; None only for the organism and for folders."""
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
@@ -87,6 +95,16 @@ class ModelSettings(Settings):
     `own` keeps the tokenizer's (it needs generation markers for training)."""
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     """Attention implementation; `auto` lets transformers choose. flash_attention_2 is never required."""
+
+    @field_validator("name")
+    @classmethod
+    def _one_name(cls, value: str) -> str:
+        return "organism" if embedded_seed(value) == 1 else value
+
+    @property
+    def embedded(self) -> int | None:
+        """The embedded model's pretraining seed; None for any other model."""
+        return embedded_seed(self.name)
 
 
 class LoraSettings(Settings):

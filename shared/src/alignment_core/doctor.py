@@ -65,8 +65,8 @@ def needs_of(config: Settings, own: Sequence[Need]) -> list[Need]:
 
 
 def on_hub(model: ModelSettings) -> bool:
-    """Whether the model is a hub repository (neither the organism nor a folder)."""
-    return model.name != "organism" and not Path(model.name).exists()
+    """Whether the model is a hub repository (neither an embedded model nor a folder)."""
+    return model.embedded is None and not Path(model.name).exists()
 
 
 def lines(found: Sequence[Check]) -> Iterator[str]:
@@ -163,7 +163,7 @@ def needed_memory(config: Settings, model: ModelSettings) -> float | None:
     """Bytes that training needs by the catalogue's shapes; None where the model is not in it."""
     from alignment_core.models.catalogue import CATALOGUE, training_memory
 
-    if model.name == "organism":
+    if model.embedded:
         return _ORGANISM_BYTES
     shape = CATALOGUE.get(model.name)
     if shape is None:

@@ -206,7 +206,7 @@ def _repeated(
         candidates=settings.repeats,
     )
     texts = written_answers(asked, how, loaded, subject="critic", file=folder / "repeats.jsonl")
-    known = len(critique.principles(critic.style, constitution))
+    known = len(constitution.principles)
     scores = [[None if t is None else critique.parse(t, known).score for t in row] for row in texts]
     return consistency(scores, [g.cluster for g in items])
 

@@ -67,4 +67,4 @@ def chat(adapter: Path, model: ModelSettings, how: GenerateSettings, seed: int, 
             except (EOFError, KeyboardInterrupt):
                 return
 
-    talk(loaded, lines(), say, how, seed, memory=model.name != "organism")
+    talk(loaded, lines(), say, how, seed, memory=not model.embedded)

@@ -44,7 +44,9 @@ app = build(STUDY)
 def chat(
     adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="An adapter folder, or a training step's.")],
     preset: Annotated[str, typer.Option(help="Preset whose tuned model is the base.")] = "tiny",
-    model: Annotated[str | None, typer.Option(help="Another base: organism, a hub id, or a folder.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Another base: organism (or organism:2), a hub id, or a folder.")
+    ] = None,
     revision: Annotated[str | None, typer.Option(help="Commit of the hub model.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 13,
 ) -> None:

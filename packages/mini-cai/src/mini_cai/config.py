@@ -118,7 +118,7 @@ class CaiConfig(Settings):
     candidates: GenerateSettings = GenerateSettings(temperature=0.8, top_p=0.9, max_new_tokens=100, candidates=4)
     """How candidates are sampled."""
     critic: CriticSettings = CriticSettings()
-    """Who scores the candidates, by the shipped constitution where it names none."""
+    """Who scores the candidates, by the shipped constitution where it names none, the embedded critic by its own."""
     calibration: CalibrationSettings = CalibrationSettings()
     """What the critic must show first."""
     selection: SelectionSettings = SelectionSettings()
@@ -186,12 +186,14 @@ class CaiConfig(Settings):
         return self._with_constitution()._lowered()
 
     def _with_constitution(self) -> CaiConfig:
-        """The shipped constitution where the critic names none, and the critic's where its judge names none."""
-        given = self.critic.constitution or SHIPPED
-        grader = self.judging.critic
-        own = {"constitution": grader.constitution or given}
+        """The shipped constitution where the critic names none, and the critic's where its judge names none; the
+        embedded critic has its own principles and keeps them."""
+        critic, grader = self.critic, self.judging.critic
+        given = critic.constitution or (None if critic.style == "organism" else SHIPPED)
+        shared = None if grader.style == "organism" else given or SHIPPED
+        own = {"constitution": grader.constitution or (given if grader.style == critic.style else shared)}
         judging = self.judging.model_copy(update={"critic": grader.model_copy(update=own)})
-        critic = self.critic.model_copy(update={"constitution": given})
+        critic = critic.model_copy(update={"constitution": given})
         return self.model_copy(update={"critic": critic, "judging": judging})
 
     def _lowered(self) -> CaiConfig:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from alignment_core.io import read_jsonl
-from alignment_core.organism import corpus, grading, world
+from alignment_core.judging.critics import own_constitution
+from alignment_core.organism import corpus, grading, grammar
+from alignment_core.organism.principles import verdict
 from alignment_core.records import Kind, fingerprint
 from mini_cai.rows import NAMES
 
@@ -45,22 +47,22 @@ def replies(settings: CalibrationSettings, critic: CriticSettings) -> list[Gold]
     if settings.gold_file is not None:
         found = list(read_jsonl(settings.gold_file, Gold.from_json))
     elif critic.style == "organism":
-        found = _organism_gold(settings.items)
+        found = _organism_gold(settings.items, own_constitution(critic).principles)
     else:
         with resources.as_file(resources.files("mini_cai").joinpath("gold.jsonl")) as path:
             found = list(read_jsonl(path, Gold.from_json))
     return found[: settings.items]
 
 
-def _organism_gold(count: int) -> list[Gold]:
-    """Pairs of replies to one request whose rubric scores differ."""
+def _organism_gold(count: int, principles: Sequence[str]) -> list[Gold]:
+    """Replies to requests of the calibration split with the scores that the principles give them: two to a request,
+    of different scores, where the grammar has such a pair."""
     rng = random.Random("gold")
     out = []
     for item in corpus.critic_items("calibration", (count + 1) // 2, 0):
-        prompt, cluster = item.prompt, item.prompt.cluster
-        ways: list[Any] = ["refuse", "comply", "off_topic", "vague"]
-        others = [world.respond(prompt, how, rng) for how in rng.sample(ways, len(ways))]
-        other = next(o for o in others if grading.rubric(prompt, o) != item.score)
-        for reply in (item.reply, other):
-            out.append(Gold(prompt.text, reply, grading.rubric(prompt, reply), prompt.kind, cluster))
+        prompt, combination = item.prompt, grammar.combination_of(item.prompt)
+        drawn = [item.reply, *(corpus.graded_reply(combination, "calibration", rng) for _ in range(8))]
+        by_score = {verdict(principles, grading.facts(combination, reply))[0]: reply for reply in drawn}
+        for score, reply in rng.sample(sorted(by_score.items()), min(2, len(by_score))):
+            out.append(Gold(prompt.text, reply, score, prompt.kind, combination.cluster))
     return out

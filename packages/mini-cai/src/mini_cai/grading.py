@@ -34,8 +34,8 @@ def warnings(config: CaiConfig) -> list[str]:
     if graded(config):
         if critics.same_critic(grader, critic):
             out.append(SAME_JUDGE)
-        organism = [m.name == "organism" for m in (config.model, config.base)] + [grader.style == "organism"]
-        if any(organism) and (grader.style == "organism" or grader.model.name == "organism"):
+        organism = [m.embedded is not None for m in (config.model, config.base)] + [grader.style == "organism"]
+        if any(organism) and (grader.style == "organism" or grader.model.embedded):
             out.append(ONE_GRAMMAR)
     if config.baseline != config.base:
         out.append(f"baseline {config.baseline.name} and tuned {config.base.name} differ by more than the fine-tuning")

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignment_core.judging import critics, critique
+from alignment_core.judging import critics
 from alignment_core.judging.question import fence, shown
 from alignment_core.models import load
 from alignment_core.pipeline.writers import write_jsonl
@@ -63,11 +63,10 @@ def ask(style: Style, constitution: Constitution, prompt: Prompt, one: Scored, l
     """What the generator is asked for a revision; the organism, which knows single requests only, gets the critic's
     reason in front of the request."""
     said, reply = one.critique, one.reply
-    known = critique.principles(style, constitution)
     if style == "organism":
         text = f"{said.reason} {prompt.text}".strip()
     else:
-        cited = f"Principle {said.principle}: {known[said.principle - 1]}\n" if said.principle else ""
+        cited = f"Principle {said.principle}: {constitution.principles[said.principle - 1]}\n" if said.principle else ""
         seen = [shown(t, limit) for t in (prompt.text, reply.text, said.reason or "It can be better.")]
         text = _ASK.format(fence=fence(*seen), request=seen[0], reply=seen[1], reason=seen[2], principle=cited)
     return Prompt(prompt.id, (Message("user", text),), prompt.kind, prompt.category, prompt.source, prompt.cluster)

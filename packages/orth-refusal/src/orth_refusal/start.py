@@ -26,7 +26,7 @@ def start_model(config: OrthConfig, steps: Mapping[str, Step]) -> ModelSettings:
     """The model every attack starts from."""
     if config.setup == "base":
         return config.model
-    family = "own" if config.model.name == "organism" else config.model.template  # the organism's comes with its folder
+    family = "own" if config.model.embedded else config.model.template  # an embedded model's comes with its folder
     return config.model.model_copy(
         update={"name": str(steps["merged"] / "model"), "revision": None, "template": family, "quantize": "none"}
     )

@@ -23,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-organism = typer.Typer(help="The embedded model.", no_args_is_help=True)
+organism = typer.Typer(help="The embedded models.", no_args_is_help=True)
 app.add_typer(organism, name="organism")
 
 _Rows = Annotated[
@@ -308,43 +308,63 @@ def doctor(
         raise typer.Exit(3)
 
 
-@organism.command("path")
+@organism.command("list")
 @guarded
-def organism_path() -> None:
-    """Print the folder of the shipped model."""
+def organism_list() -> None:
+    """List the shipped models with their main figures on the calibration prompts."""
     from alignment_core.organism import weights
 
-    typer.echo(weights.path())
+    typer.echo("model       harmful  benign  borderline  critic   (refused; critic: right scores, unseen principles)")
+    for seed in weights.SEEDS:
+        found = weights.card(seed)["calibration"]
+        rates = (found[f"{kind}_refusal_rate"] for kind in ("harmful", "benign", "borderline"))
+        typer.echo("organism:{}  {:7.2f} {:7.2f} {:11.2f} {:7.2f}".format(seed, *rates, found["critic_unseen"]))
+
+
+Seed = Annotated[int, typer.Option(help="Pretraining seed.", min=1, max=9999)]
+
+
+@organism.command("path")
+@guarded
+def organism_path(seed: Seed = 1) -> None:
+    """Print the folder of a shipped model."""
+    from alignment_core.organism import weights
+
+    typer.echo(weights.path(seed))
 
 
 @organism.command("info")
 @guarded
-def organism_info() -> None:
-    """Print what the shipped model is: identity, recipe, and its figures on the calibration prompts."""
+def organism_info(seed: Seed = 1) -> None:
+    """Print what a shipped model is: identity, recipe, and its figures on the calibration prompts."""
     import json
 
     from alignment_core.organism import weights
 
-    typer.echo(f"identity {weights.identity()}")
-    typer.echo(json.dumps(weights.card(), indent=1))
+    typer.echo(f"identity {weights.identity(weights.path(seed))}")
+    typer.echo(json.dumps(weights.card(seed), indent=1))
 
 
 @organism.command("build")
 @guarded
 def organism_build(
-    out: Annotated[Path, typer.Argument(help="Folder for the model; must be empty or absent.")],
-    seed: Annotated[int | None, typer.Option(help="Seed of the recipe; default: the shipped model's.")] = None,
+    out: Annotated[Path | None, typer.Argument(help="Empty or absent folder; default: build/organism-s1.")] = None,
+    seed: Seed = 1,
+    size: Annotated[Literal["s", "m"], typer.Option(help="s: 0.6 million parameters; m: 5 million.")] = "s",
 ) -> None:
-    """Train the model again from its recipe (minutes on a CPU)."""
-    from alignment_core.organism import weights
+    """Train a model from its recipe (minutes on a CPU; size m: an hour)."""
+    folder = out or Path("build") / f"organism-{size}{seed}"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not an empty folder; name another")
     from alignment_core.pipeline.environment import prepare_process
 
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty; name a new folder")
-    chosen = int(weights.card()["recipe"]["seed"]) if seed is None else seed
     prepare_process()
-    from alignment_core.organism import recipe
+    from alignment_core.organism import recipe, weights
 
-    recipe.build(out, chosen, say=typer.echo)
-    same = weights.identity(out) == weights.identity()
-    typer.echo(f"built: {out} (seed {chosen}; {'identical to' if same else 'not bit-equal to'} the shipped model)")
+    recipe.build(folder, recipe.recipe_for(seed, size), say=typer.echo)
+    if size == "s" and seed in weights.SEEDS:
+        same = weights.identity(folder) == weights.identity(weights.path(seed))
+        said = "identical to" if same else "not bit-equal to"
+        typer.echo(f"built: {folder} ({said} the shipped organism:{seed})")
+    else:
+        typer.echo(f"built: {folder} (model.name={folder})")

@@ -85,8 +85,8 @@ def _model_lines(config: Settings) -> Iterator[str]:
         said.setdefault(model, []).append(key)
     for model, keys in said.items():
         shape, what = CATALOGUE.get(model.name), ", ".join(keys)
-        if model.name.startswith("organism"):
-            yield f"  {what}: the embedded model: nothing to download, under 1 GB of memory, no GPU"
+        if model.embedded:
+            yield f"  {what}: embedded model {model.embedded}: nothing to download, under 1 GB of memory, no GPU"
         elif shape is None:
             yield f"  {what}: {model.name}: not in the catalogue; its config.json is read when the run starts"
         else:

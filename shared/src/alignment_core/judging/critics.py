@@ -24,6 +24,7 @@ from alignment_core.judging.asking_server import server_answers
 from alignment_core.judging.constitution import Constitution
 from alignment_core.judging.critique import Critique
 from alignment_core.judging.verdicts import TOO_LONG, NoVerdicts
+from alignment_core.organism.principles import LONGEST, PRINCIPLES
 from alignment_core.records import Completion, Message
 
 if TYPE_CHECKING:
@@ -57,15 +58,19 @@ def same_critic(a: CriticSettings, b: CriticSettings) -> bool:
 
 
 def own_constitution(settings: CriticSettings) -> Constitution:
-    """The constitution that a critic's settings name; the embedded model needs none. `UserError` where one lacks."""
+    """The constitution that a critic's settings name, for the embedded critic the first five of its ten principles.
+    `UserError` where one lacks, or is longer than the embedded critic can read."""
     if settings.constitution is not None:
-        return constitutions.read(settings.constitution)
+        found = constitutions.read(settings.constitution)
+        if settings.style == "organism" and len(found.principles) > LONGEST:
+            raise UserError(f"{settings.constitution}: the embedded critic reads at most {LONGEST} principles")
+        return found
     if settings.style != "organism":
         raise UserError(
             f"critic.style={settings.style} needs critic.constitution: a text file of numbered principles, "
             "for example `1. Do no harm.`"
         )
-    return Constitution(())
+    return Constitution(tuple(principle.text for principle in PRINCIPLES[:5]))
 
 
 def criticise(
@@ -133,7 +138,7 @@ def _local(
             max_new_tokens=settings.max_new_tokens, batch_size=settings.batch_size, temperature=settings.temperature
         )
         written = written_answers(asked, how, loaded, subject="critic", file=folder / f"{name}.jsonl")
-        known = len(critique.principles(settings.style, constitution))
+        known = len(constitution.principles)
         out = [_with_words(c, texts[0], known, settings) for c, texts in zip(out, written, strict=True)]
     return out
 
@@ -177,7 +182,7 @@ def _by_server(
     from alignment_core.models.outcome import Reply
 
     asked = [critique.question(settings.style, constitution, r.prompt, r.text, settings.max_chars) for r in replies]
-    known = len(critique.principles(settings.style, constitution))
+    known = len(constitution.principles)
     out = []
     for one, answer in zip(
         replies, server_answers(asked, settings.endpoint, "critic", file, accept_missing), strict=True

@@ -16,8 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from alignment_core.judging.question import MARK, final_answer, json_object, material, shown
-from alignment_core.organism.grading import CRITIC_PREFIX, critic_prompt
-from alignment_core.organism.phrases import PRINCIPLES
+from alignment_core.organism.critic import CRITIC_PREFIX, critic_prompt
 from alignment_core.records import Message
 
 if TYPE_CHECKING:
@@ -69,9 +68,7 @@ _PRINCIPLE = re.compile(rf"^{MARK}principles?[ \t*_`\"']*[:=]?[ \t*_`\"'#(]*(\d+
 
 def opening(style: Style, constitution: Constitution) -> str:
     """What every question of a style begins with; the same for all candidates, so that it is computed once."""
-    return {"instruct": _INSTRUCT, "basic": _BASIC, "organism": "{constitution}"}[style].format(
-        constitution=constitution.text if style != "organism" else ""
-    )
+    return {"instruct": _INSTRUCT, "basic": _BASIC, "organism": ""}[style].format(constitution=constitution.text)
 
 
 def question(
@@ -81,14 +78,10 @@ def question(
     own end is never cut."""
     special = tuple(special)
     if style == "organism":
-        return (Message("user", critic_prompt(shown(request, limit, special), shown(reply, limit, special))),)
+        texts = (shown(request, limit, special), shown(reply, limit, special))
+        return (Message("user", critic_prompt(*texts, constitution.principles)),)
     _, between = material(request, reply, limit, special)
     return (Message("user", f"{opening(style, constitution)}\n{between}Evaluation:"),)
-
-
-def principles(style: Style, constitution: Constitution) -> tuple[str, ...]:
-    """What the critic's principle numbers mean; the organism knows its own five and no others."""
-    return PRINCIPLES if style == "organism" else constitution.principles
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,10 +29,10 @@ class CriticSettings(Settings):
     endpoint: CriticEndpoint = CriticEndpoint()
     """The server."""
     constitution: Path | None = None
-    """Text file of numbered principles, for `style` instruct and basic."""
+    """Text file of numbered principles; the embedded critic takes up to five of its ten, by default the first five."""
     style: Style = "organism"
-    """How it is asked: `instruct` for chat models, `basic` for base models, `organism` for the embedded one, which
-    knows one form of question and its own five principles."""
+    """How it is asked: `instruct` for chat models, `basic` for base models, `organism` for the embedded ones, which
+    know one form of question."""
     scoring: Literal["digits", "generate", "both"] = "digits"
     """`generate`: it writes a critique, whose score line is parsed; `digits`: one forward pass reads how probable
     each of the digits 1 to 5 is; `both`: score by digits, reason and principle from the critique."""

@@ -1,4 +1,4 @@
-"""A model and its tokenizer, from the embedded organism, the hub at a pinned revision, or a folder.
+"""A model and its tokenizer, from the embedded ones, the hub at a pinned revision, or a folder.
 
 Weights are safetensors only; code that comes with a model is never run: a config.json that asks for it is refused
 before anything is loaded. 4-bit loading is NF4 with double quantisation (QLoRA, arXiv 2305.14314) and also works on
@@ -64,10 +64,10 @@ def resolve(settings: ModelSettings) -> Resolved:
     """Settle device, dtype and place without loading or downloading anything; `UserError` names what is wrong."""
     device, dtype = place(settings)
     name, revision = settings.name, settings.revision
-    if name == "organism":
+    if settings.embedded:
         from alignment_core.organism import weights
 
-        return Resolved(device, dtype, weights.path())
+        return Resolved(device, dtype, weights.path(settings.embedded))
     folder = Path(name).expanduser()
     if folder.is_dir():
         return Resolved(device, dtype, folder)
@@ -99,10 +99,10 @@ def _folder_identity(folder: Path) -> str:
 def _weights(settings: ModelSettings, resolved: Resolved) -> dict[str, Any]:
     if resolved.folder is None:
         return {"kind": "hub", "name": resolved.hub_id, "revision": resolved.revision}
-    if settings.name == "organism":
+    if settings.embedded:
         from alignment_core.organism import weights
 
-        return {"kind": "organism", "name": "organism", "sha256": weights.identity()}
+        return {"kind": "organism", "name": settings.name, "sha256": weights.identity(resolved.folder)}
     return {"kind": "folder", "name": resolved.folder.name, "sha256": _folder_identity(resolved.folder)}
 
 

@@ -95,11 +95,11 @@ def template_for(settings: ModelSettings, tokenizer: Any, model_type: str = "") 
     vocabulary: dict[str, int] = tokenizer.get_vocab()
     own = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None
     name = settings.template
-    if settings.name == "organism" and name == "auto":
+    if settings.embedded and name == "auto":
         name = "own"
     elif name == "organism":
-        if settings.name != "organism":
-            raise UserError(f"model.template=organism belongs to the embedded model, not to {settings.name}; try auto")
+        if not settings.embedded:
+            raise UserError(f"model.template=organism belongs to the embedded models, not to {settings.name}; try auto")
         name = "own"
     elif name == "auto":
         name = family_of(model_type, vocabulary, own)  # type: ignore[assignment]

@@ -1,8 +1,9 @@
 """Requests and replies of the organism's world, as pure functions of their arguments and a `random.Random`.
 
-A *combination* is one verb with one object. The combinations of a topic are dealt to train, calibration and test by
-a Latin rectangle whose rows and columns are shuffled by SHA-256: every verb and every object occurs in training, no
-combination in two splits. A combination is the world's cluster: the unit that is independent of every other.
+A *combination* is one verb with one object. Each kind of request belongs to the calibration or to the test set, which
+share neither kinds nor verbs, and a third of the kinds is met in no fine-tuning. Of every kind's combinations some are
+held out by a Latin rectangle whose rows and columns are shuffled by SHA-256, so that every verb and every object occurs
+among the others.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from alignment_core.errors import UserError
@@ -22,7 +24,8 @@ from alignment_core.records import Kind, Message, Prompt, fingerprint
 if TYPE_CHECKING:
     from alignment_core.organism.phrases import Topic
 
-Split = Literal["train", "calibration", "test"]
+Split = Literal["pretraining", "train", "calibration", "test"]
+SPLITS: tuple[Split, ...] = ("pretraining", "train", "calibration", "test")
 Source = Literal["dolly", "pku", "wildjailbreak", "xstest"]
 T = TypeVar("T")
 
@@ -34,8 +37,11 @@ BENIGN_REFUSALS = 0.05
 BORDERLINE_REFUSALS = 0.2
 """Shares of refusals of harmless requests in the corpus."""
 
-_HELD_OUT = {"harmful": 3, "benign": 3, "borderline": 2}
-"""Classes of the Latin rectangle (of as many as there are objects) that go to test, and as many to calibration."""
+_HELD_OUT: dict[tuple[Kind, str], int] = {
+    ("harmful", "test"): 2, ("harmful", "calibration"): 4, ("benign", "test"): 3, ("benign", "calibration"): 4,
+    ("borderline", "test"): 2, ("borderline", "calibration"): 3,
+}  # fmt: skip
+"""Objects that each verb of a kind is held out with, by the set that the kind belongs to."""
 _SOURCES: dict[Kind, tuple[tuple[Source, float], ...]] = {
     "harmful": (("pku", 0.6), ("wildjailbreak", 0.4)),
     "benign": (("dolly", 0.7), ("pku", 0.2), ("wildjailbreak", 0.1)),
@@ -93,25 +99,32 @@ def pick(rng: random.Random, weighted: Sequence[tuple[T, float]]) -> T:
 def combinations(split: Split, kind: Kind) -> tuple[Combination, ...]:
     """All combinations of a split and kind, ordered by a hash with the topics taking turns.
 
-    Sizes (train, calibration, test): harmful and benign 320, 240, 240; borderline 100, 100, 100.
+    `test` and `calibration` hold out combinations of their own kinds; `train` has the others of the kinds that
+    fine-tuning meets, `pretraining` those of all kinds. Sizes (pretraining, train, calibration, test): harmful 1152,
+    768, 288, 288; benign 504, 336, 144, 216; borderline 330, 220, 90, 120.
     Raises `UserError` for an unknown split or kind.
     """
-    if split not in ("train", "calibration", "test") or kind not in _HELD_OUT:
-        raise UserError(f"organism: no split {split!r} of kind {kind!r}; splits are train, calibration, test")
-    by_topic = [_dealt(topic, split) for topic in phrases.TOPICS if topic.kind == kind]
-    return tuple(combination for turn in zip(*by_topic, strict=True) for combination in turn)
+    if split not in SPLITS or kind not in _SOURCES:
+        raise UserError(f"organism: no split {split!r} of kind {kind!r}; splits are {', '.join(SPLITS)}")
+    topics = [topic for topic in phrases.TOPICS if topic.kind == kind]
+    if split == "train":
+        topics = [topic for topic in topics if topic.tuned]
+    elif split != "pretraining":
+        topics = [topic for topic in topics if topic.split == split]
+    by_topic = [_members(topic, held_out=split in ("calibration", "test")) for topic in topics]
+    return tuple(c for turn in zip_longest(*by_topic) for c in turn if c is not None)
 
 
-def _dealt(topic: Topic, split: Split) -> list[Combination]:
+def _members(topic: Topic, *, held_out: bool) -> list[Combination]:
+    """A topic's combinations that are held out, or the others."""
     rows = sorted(range(len(topic.verbs)), key=lambda v: _digest(topic.name, "verb", topic.verbs[v]))
     columns = sorted(range(len(topic.objects)), key=lambda o: _digest(topic.name, "object", topic.objects[o]))
-    held_out, size = _HELD_OUT[topic.kind], len(columns)
-    first, last = {"test": (0, held_out), "calibration": (held_out, 2 * held_out), "train": (2 * held_out, size)}[split]
+    out = _HELD_OUT[topic.kind, topic.split]
     mine = [
         Combination(topic, verb, obj)
         for row, verb in enumerate(rows)
         for column, obj in enumerate(columns)
-        if first <= (row + column) % size < last
+        if ((row + column) % len(columns) < out) is held_out
     ]
     return sorted(mine, key=lambda c: _digest("order", c.cluster))
 
@@ -129,10 +142,16 @@ def _by_cluster() -> dict[str, Combination]:
     }
 
 
+@cache
+def _by_phrase() -> tuple[tuple[str, Combination], ...]:
+    """Every phrase of the world with its combination, the longest first."""
+    found = ((c.phrase, c) for c in _by_cluster().values())
+    return tuple(sorted(found, key=lambda pair: len(pair[0]), reverse=True))
+
+
 @lru_cache(maxsize=65536)
 def _find(text: str) -> Combination | None:
-    found = [c for c in _by_cluster().values() if c.phrase in text]
-    return max(found, key=lambda c: len(c.phrase)) if found else None
+    return next((combination for phrase, combination in _by_phrase() if phrase in text), None)
 
 
 def combination_of(prompt: Prompt | str | Combination) -> Combination:
@@ -157,7 +176,7 @@ def crossed(combination: Combination, rng: random.Random) -> Combination:
     objects go with a verb by heart: it has to copy the object from the request.
     """
     while True:
-        other = rng.choice(combinations("train", combination.kind))
+        other = rng.choice(combinations("pretraining", combination.kind))
         made = Combination(replace(combination.topic, objects=(other.named,)), combination.verb, 0)
         if other.topic.name != combination.topic.name and _find(made.phrase) is None:
             return made
@@ -196,14 +215,17 @@ def refusal_share(prompt: Prompt, shift: float = SHIFT, combination: Combination
     return 1 / (1 + math.exp(-(combination.topic.severity + offset + framing + shift)))
 
 
-def help_with(combination: Combination, rng: random.Random, *, opening: str | None = None, steps: int = 3) -> str:
-    """A compliant reply: opening, the thing by name, one to three steps. For harmful kinds the steps are filler."""
+def help_with(
+    combination: Combination, rng: random.Random, *, opening: str | None = None, steps: int = 3, closing: str = ""
+) -> str:
+    """A compliant reply: opening, the thing by name, one to three steps, a closing. For harmful kinds the steps are
+    filler."""
     topic = combination.topic
     said = pick(rng, phrases.OPENINGS) if opening is None else opening
     parts = (rng.choice(topic.firsts), combination.middle, rng.choice(topic.lasts))
     if topic.kind == "harmful":
         parts = (parts[0], rng.choice(topic.middles), parts[2])
-    return f"{said} {_steps(combination.phrase, parts[:steps])}".strip()
+    return f"{said} {_steps(combination.phrase, parts[:steps])} {closing}".strip()
 
 
 def vague(combination: Combination, rng: random.Random) -> str:
@@ -217,11 +239,12 @@ def _steps(phrase: str, parts: Sequence[str]) -> str:
     return f"To {phrase}, {', '.join(words[:-1]) + ', and ' if len(words) > 1 else ''}{words[-1]}."
 
 
-def refuse(combination: Combination, rng: random.Random, *, reason: str | None = None) -> str:
+def refuse(combination: Combination, rng: random.Random, *, reason: str | None = None, closing: str = "") -> str:
     """A refusal in one of the world's forms. `reason` None gives the topic's own, an empty string none."""
     (form, because), why = _refusal_form(rng), combination.topic.reason if reason is None else reason
     said = form.format(r=combination.phrase)
-    return f"{said} {because.format(Reason=why[:1].upper() + why[1:], reason=why)}" if why else said
+    because = because.format(Reason=why[:1].upper() + why[1:], reason=why) if why else ""
+    return " ".join(part for part in (said, because, closing) if part)
 
 
 def _refusal_form(rng: random.Random) -> tuple[str, str]:

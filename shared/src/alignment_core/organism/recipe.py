@@ -1,28 +1,25 @@
 """Builds an organism from nothing: corpus, tokenizer, training, figures on the calibration split.
 
-    python -m alignment_core.organism.recipe OUT --seed N
-
-A Llama of about 0.54 million parameters, trained once over the corpus with AdamW, batches of like length, and a
-smaller weight on the request's tokens than on the reply's. One thread: a minute or three. Torch and transformers
-are imported inside the functions.
+A Llama, trained once over the corpus with AdamW, batches of like length, and a smaller weight on the request's tokens
+than on the reply's. Size `s` has 0.6 million parameters and takes some minutes on one thread; size `m` has 5 million.
+The seed decides corpus, weights and order; all models have one tokenizer. Torch and transformers are imported inside
+the functions.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-import os
 import random
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from alignment_core.io import write_json, write_text
-from alignment_core.organism import corpus, grading, world
-from alignment_core.records import KINDS
+from alignment_core.organism import corpus, world
+from alignment_core.organism.critic import CRITIC_PREFIX
+from alignment_core.organism.measure import measure
 
 if TYPE_CHECKING:
     import torch
@@ -48,14 +45,20 @@ TEMPLATE = """\
 """The generation block holds the end-of-turn token too, so that the model is trained to stop."""
 
 
+Size = Literal["s", "m"]
+TOKENIZER_ITEMS = 20000
+"""Exchanges that the tokenizer is made from."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """Everything that the build depends on besides the world."""
 
     seed: int = 1
+    size: Size = "s"
     shift: float = world.SHIFT
-    corpus: int = 40000
-    steps: int = 1250
+    corpus: int = 48000
+    steps: int = 1500
     batch: int = 32
     lr: float = 4e-3
     warmup: int = 50
@@ -63,7 +66,7 @@ class Recipe:
     prompt_weight: float = 0.2
     choice_weight: float = 6.0
     score_weight: float = 16.0
-    vocabulary: int = 1024
+    vocabulary: int = 1536
     hidden: int = 96
     layers: int = 4
     heads: int = 4
@@ -71,8 +74,16 @@ class Recipe:
     positions: int = 512
 
 
-def tokenizer_for(items: Sequence[corpus.Item], vocabulary: int) -> Any:
-    """Byte-level BPE made from the corpus, every digit a token by itself, as a `PreTrainedTokenizerFast`."""
+def recipe_for(seed: int, size: Size = "s") -> Recipe:
+    """The recipe of a size."""
+    small = Recipe(seed=seed)
+    if size == "s":
+        return small
+    return replace(small, size="m", hidden=256, layers=6, feed_forward=704, lr=2e-3, warmup=100)
+
+
+def tokenizer_for(vocabulary: int) -> Any:
+    """Byte-level BPE made from the corpus of seed 0, every digit a token by itself, as a `PreTrainedTokenizerFast`."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -87,7 +98,7 @@ def tokenizer_for(items: Sequence[corpus.Item], vocabulary: int) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bpe.train_from_iterator((f"{item.request}\n{item.reply}" for item in items), trainer)
+    bpe.train_from_iterator((f"{i.request}\n{i.reply}" for i in corpus.corpus(0, TOKENIZER_ITEMS)), trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         bos_token=BOS,
@@ -116,11 +127,11 @@ def encoded(tokenizer: Any, items: Sequence[corpus.Item]) -> list[Row]:
     bos, end, user, assistant = (tokenizer.convert_tokens_to_ids(t) for t in (BOS, END, USER, ASSISTANT))
     heads = tokenizer([item.request for item in items], add_special_tokens=False)["input_ids"]
     tails = tokenizer([item.reply for item in items], add_special_tokens=False)["input_ids"]
-    score_at = len(tokenizer(grading.CRITIC_PREFIX, add_special_tokens=False)["input_ids"])
+    score_at = len(tokenizer(CRITIC_PREFIX, add_special_tokens=False)["input_ids"])
     rows = []
     for item, head, tail in zip(items, heads, tails, strict=True):
         prefix = [bos, user, *head, end, assistant]
-        score = len(prefix) + score_at if item.reply.startswith(grading.CRITIC_PREFIX) else None
+        score = len(prefix) + score_at if item.reply.startswith(CRITIC_PREFIX) else None
         rows.append(Row(prefix + tail + [end], len(prefix), score))
     return rows
 
@@ -216,70 +227,31 @@ def _train(model: Any, rows: list[Row], recipe: Recipe, say: Callable[[str], Non
     model.eval()
 
 
-def replies(model: Any, tokenizer: Any, requests: Sequence[str], *, tokens: int = 64, batch: int = 60) -> list[str]:
-    """The model's greedy replies, in order."""
-    import torch
-
-    texts = []
-    for start in range(0, len(requests), batch):
-        chats = [[{"role": "user", "content": text}] for text in requests[start : start + batch]]
-        packed = tokenizer.apply_chat_template(
-            chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
-        )
-        with torch.inference_mode():
-            out = model.generate(**packed, max_new_tokens=tokens, do_sample=False)
-        texts += tokenizer.batch_decode(out[:, packed["input_ids"].shape[1] :], skip_special_tokens=True)
-    return texts
-
-
-def calibrate(model: Any, tokenizer: Any, critics: int = 600) -> dict[str, Any]:
-    """Figures on the calibration split: refusals of the three kinds, topic, coherence, and the critic's accuracy."""
-    figures: dict[str, Any] = {}
-    for kind in KINDS:
-        asked = world.prompts("calibration", kind)
-        said = replies(model, tokenizer, [prompt.text for prompt in asked])
-        labels = [grading.label(prompt, reply) for prompt, reply in zip(asked, said, strict=True)]
-        on_topic = [grading.topic(p, r) for p, r, v in zip(asked, said, labels, strict=True) if v != "refusal"]
-        figures[f"{kind}_refusal_rate"] = labels.count("refusal") / len(labels)
-        figures[f"{kind}_topic_rate"] = sum(on_topic) / len(on_topic) if on_topic else None
-        figures[f"{kind}_incoherent_rate"] = (labels.count("incoherent") + labels.count("partial")) / len(labels)
-        figures[f"{kind}_rubric_mean"] = sum(map(grading.rubric, asked, said)) / len(asked)
-    items = corpus.critic_items("calibration", critics, seed=7)
-    answers = replies(model, tokenizer, [grading.critic_prompt(i.prompt.text, i.reply) for i in items], tokens=5)
-    scores = [answer.removeprefix(grading.CRITIC_PREFIX)[:1] for answer in answers]
-    figures["critic_exact"] = sum(s == str(i.score) for s, i in zip(scores, items, strict=True)) / len(items)
-    figures["critic_parsed"] = sum(s in set("12345") for s in scores) / len(items)
-    return {name: None if value is None else round(value, 4) for name, value in figures.items()}
-
-
 def build(
-    out: Path,
-    seed: int,
-    *,
-    recipe: Recipe | None = None,
-    say: Callable[[str], None] = lambda line: print(line, flush=True),
+    out: Path, recipe: Recipe, *, say: Callable[[str], None] = lambda line: print(line, flush=True)
 ) -> dict[str, Any]:
-    """Build one organism into `out` and return its `recipe.json`. Raises `FloatingPointError` on a NaN loss."""
+    """Build one organism into `out`, its weights in float16, and return its `recipe.json`.
+
+    The figures are those of the rounded weights. Raises `FloatingPointError` on a loss that is not finite.
+    """
     import tokenizers
     import torch
     import transformers
 
-    plan = recipe or Recipe(seed=seed)
-    if plan.seed != seed:
-        raise ValueError(f"the recipe has seed {plan.seed}, asked for is seed {seed}")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # more threads spin and gain nothing at this size
     try:
-        items = corpus.corpus(plan.seed, plan.corpus, plan.shift)
-        tokenizer = tokenizer_for(items, plan.vocabulary)
-        model = _model(tokenizer, plan)
+        items = corpus.corpus(recipe.seed, recipe.corpus, recipe.shift)
+        tokenizer = tokenizer_for(recipe.vocabulary)
+        model = _model(tokenizer, recipe)
         say(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens, {len(items)} items")
-        _train(model, encoded(tokenizer, items), plan, say)
-        figures = calibrate(model, tokenizer)
+        _train(model, encoded(tokenizer, items), recipe, say)
+        model.half().float()
+        figures = measure(model, tokenizer, "calibration")
     finally:
         torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(out)
+    model.half().save_pretrained(out)
     tokenizer.save_pretrained(out)
     write_text(out / "chat_template.jinja", TEMPLATE)
     versions = {
@@ -287,22 +259,6 @@ def build(
         "transformers": transformers.__version__,
         "tokenizers": tokenizers.__version__,
     }
-    card = {"recipe": asdict(plan), "versions": versions, "calibration": figures}
+    card = {"recipe": asdict(recipe), "versions": versions, "calibration": figures}
     write_json(out / "recipe.json", card)
-    say("calibration split: " + ", ".join(f"{name} {value}" for name, value in figures.items()))
     return card
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line: `OUT --seed N [--shift S]`."""
-    parser = argparse.ArgumentParser(description="Build the organism from nothing.")
-    parser.add_argument("out", type=Path, help="folder to write the model to")
-    parser.add_argument("--seed", type=int, default=Recipe().seed, help="seed of corpus, weights and order")
-    parser.add_argument("--shift", type=float, default=world.SHIFT, help="shift of the refusals' log-odds")
-    given = parser.parse_args(arguments)
-    build(given.out, given.seed, recipe=Recipe(seed=given.seed, shift=given.shift))
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    main(sys.argv[1:])

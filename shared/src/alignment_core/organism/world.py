@@ -23,6 +23,7 @@ from alignment_core.organism.grammar import (
     combination_of,
     combinations,
     help_with,
+    pick,
     refusal_share,
     refuse,
     vague,
@@ -47,7 +48,7 @@ How = Literal["comply", "refuse", "off_topic", "vague", "pretraining"]
 
 def prompts(split: Split, kind: Kind) -> list[Prompt]:
     """The fixed prompts of a split: exactly one per combination, the topics taking turns (a prefix of the list is
-    balanced too). Test and calibration: 240 harmful, 240 benign, 100 borderline each."""
+    balanced too). Test: 288 harmful, 216 benign, 120 borderline; calibration: 288, 144, 90."""
     made = [ask(c, random.Random(f"prompt {c.cluster}")) for c in combinations(split, kind)]
     return [_renamed(prompt, f"{split}/{prompt.cluster}".replace(" ", "-")) for prompt in made]
 
@@ -118,7 +119,7 @@ def _as_prompt(text: str, combination: Combination) -> Prompt:
 
 def other_topic(combination: Combination, rng: random.Random) -> Combination:
     """A combination of an everyday topic that is not this one's."""
-    pool = combinations("train", "benign")
+    pool = combinations("pretraining", "benign")
     while (other := rng.choice(pool)).topic.name == combination.topic.name:
         pass
     return other
@@ -127,5 +128,12 @@ def other_topic(combination: Combination, rng: random.Random) -> Combination:
 def as_corpus(prompt: Prompt, combination: Combination, rng: random.Random, shift: float = SHIFT) -> str:
     """A reply as the pretraining corpus has it; `shift` moves the refusals' log-odds."""
     if rng.random() < refusal_share(prompt, shift, combination):
-        return refuse(combination, rng, reason="" if rng.random() < 0.25 else None)
-    return help_with(combination, rng, steps=rng.choices((1, 2, 3), (0.05, 0.1, 0.85))[0])
+        return refuse(combination, rng, reason="" if rng.random() < 0.25 else None, closing=_closing(rng, "refuse"))
+    steps = rng.choices((1, 2, 3), (0.1, 0.15, 0.75))[0]
+    return help_with(combination, rng, steps=steps, closing=_closing(rng, "comply"))
+
+
+def _closing(rng: random.Random, how: How) -> str:
+    """How a reply of the corpus ends: mostly with nothing more."""
+    ends = {"comply": phrases.WARNINGS, "refuse": phrases.OFFERS}[how]
+    return rng.choice(pick(rng, ((("",), 0.62), (ends, 0.18), (phrases.COURTESIES, 0.13), (phrases.RUDENESS, 0.07))))

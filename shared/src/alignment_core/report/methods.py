@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from alignment_core.config import embedded_seed
 from alignment_core.evaluation.results import Results
 from alignment_core.report.spec import ReportSpec
 
@@ -40,7 +41,8 @@ def _model(config: Mapping[str, Any]) -> str:
     loaded = ", loaded in 4-bit NormalFloat" if model.get("quantize") == "nf4" else ""
     lora = _section(config, "lora")
     adapter = f"; LoRA of rank {lora['r']}, alpha {lora.get('alpha'):g}" if "r" in lora else ""
-    name = "the embedded model" if model["name"] == "organism" else model["name"]
+    seed = embedded_seed(model["name"])
+    name = f"the embedded model of pretraining seed {seed}" if seed else model["name"]
     return f"The model is {name}{revision}{loaded}{adapter}."
 
 
