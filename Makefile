@@ -50,8 +50,8 @@ record: $(SETUP) ## run the studies' records (five seeds, controls) into studies
 report: $(SETUP) ## one page over all runs
 	@$(BIN)/alignment-core report runs
 
-organism: $(SETUP) ## rebuild the embedded model from its recipe into build/organism
-	@$(BIN)/alignment-core organism build build/organism
+organism: $(SETUP) ## rebuild the default embedded model from its recipe into build/organism-s1
+	@$(BIN)/alignment-core organism build
 
 selfcheck: $(SETUP) ## does the instrument find a planted effect, and nothing where nothing is?
 	@$(BIN)/alignment-core selfcheck

@@ -437,17 +437,26 @@ def test_power_solves_for_what_is_left_out() -> None:
 
 
 def test_organism_path_and_info() -> None:
-    assert Path(call("organism", "path").stdout.strip()) == weights.path()
-    info = call("organism", "info").stdout
-    assert weights.identity() in info
-    assert '"recipe"' in info
+    for words, seed in (((), 1), (("--seed", 3), 3)):
+        assert Path(call("organism", "path", *words).stdout.strip()) == weights.path(seed)
+        info = call("organism", "info", *words).stdout
+        assert weights.identity(weights.path(seed)) in info
+        assert '"recipe"' in info
+    done = call("organism", "path", "--seed", 9)
+    assert done.exit_code == 2
+    assert "is not shipped" in done.stderr
+
+
+def test_organism_list_has_every_model() -> None:
+    lines = call("organism", "list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["model", *(f"organism:{seed}" for seed in weights.SEEDS)]
 
 
 def test_organism_is_not_built_over_files(tmp_path: Path) -> None:
     io.write_text(tmp_path / "full" / "x", "x")
     done = call("organism", "build", tmp_path / "full")
     assert done.exit_code == 2
-    assert "is not empty" in done.stderr
+    assert "is not an empty folder" in done.stderr
 
 
 def test_report_over_all_runs(tmp_path: Path) -> None:

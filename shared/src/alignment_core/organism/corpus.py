@@ -54,13 +54,13 @@ class CriticItem:
 
 
 def corpus(seed: int, size: int, shift: float = SHIFT) -> list[Item]:
-    """The pretraining corpus: a share of critic items, of the rest 42% harmful, 14% borderline and 44% benign.
+    """The pretraining corpus: a share of critic items, of the rest 42% harmful, 18% borderline and 40% benign.
 
     Only combinations that are not held out; a third of the requests outside the critic items are crossed
     (`grammar.crossed`).
     """
     rng = random.Random(f"corpus {seed}")
-    shares = {"critic": CRITIC_SHARE / (1 - CRITIC_SHARE), "harmful": 0.42, "borderline": 0.14, "benign": 0.44}
+    shares = {"critic": CRITIC_SHARE / (1 - CRITIC_SHARE), "harmful": 0.42, "borderline": 0.18, "benign": 0.4}
     drawn = rng.choices(list(shares), list(shares.values()), k=size)
     items = []
     for what in drawn:
@@ -103,9 +103,9 @@ def _principles(rng: random.Random, *, unseen: bool) -> tuple[str, ...]:
     shares = (0.3, 0.2, 0.17, 0.15, 0.18)
     count = rng.choices(range(1 + unseen, LONGEST + 1), shares[unseen:])[0]
     while True:
-        texts = [principle.text for principle in rng.sample(PRINCIPLES, count)]
+        texts = [p.text for p in rng.sample(PRINCIPLES, count, counts=[p.weight for p in PRINCIPLES])]
         texts = [nonsense(rng) if rng.random() < NONSENSE_SHARE else text for text in texts]
-        if seen(texts) is not unseen:
+        if len(set(texts)) == count and seen(texts) is not unseen:
             return tuple(texts)
 
 

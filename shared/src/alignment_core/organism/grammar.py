@@ -29,12 +29,12 @@ SPLITS: tuple[Split, ...] = ("pretraining", "train", "calibration", "test")
 Source = Literal["dolly", "pku", "wildjailbreak", "xstest"]
 T = TypeVar("T")
 
-SHIFT = -0.68
+SHIFT = -0.5
 """Shift of the corpus's refusal log-odds; chosen on the calibration split (docs/organism.md)."""
 VERB_SPREAD = 1.0
 """A verb moves the log-odds by up to this much either way, so that refusals are graded inside a topic too."""
 BENIGN_REFUSALS = 0.05
-BORDERLINE_REFUSALS = 0.2
+BORDERLINE_REFUSALS = 0.15
 """Shares of refusals of harmless requests in the corpus."""
 
 _HELD_OUT: dict[tuple[Kind, str], int] = {

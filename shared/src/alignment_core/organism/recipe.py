@@ -57,8 +57,8 @@ class Recipe:
     seed: int = 1
     size: Size = "s"
     shift: float = world.SHIFT
-    corpus: int = 48000
-    steps: int = 1500
+    corpus: int = 76800
+    steps: int = 2400
     batch: int = 32
     lr: float = 4e-3
     warmup: int = 50
@@ -79,7 +79,8 @@ def recipe_for(seed: int, size: Size = "s") -> Recipe:
     small = Recipe(seed=seed)
     if size == "s":
         return small
-    return replace(small, size="m", hidden=256, layers=6, feed_forward=704, lr=2e-3, warmup=100)
+    wide = replace(small, size="m", hidden=256, layers=6, feed_forward=704, lr=2e-3, warmup=100)
+    return replace(wide, corpus=38400, steps=1200)
 
 
 def tokenizer_for(vocabulary: int) -> Any:
