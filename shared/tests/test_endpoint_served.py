@@ -16,10 +16,12 @@ from pathlib import Path
 import pytest
 
 from alignment_core.errors import Unfinished, UserError
+from alignment_core.judging.critics import own_constitution
 from alignment_core.judging.judges import make_judges
 from alignment_core.judging.settings import CriticEndpoint, CriticSettings, JudgeSettings
 from alignment_core.models import endpoint
-from alignment_core.organism import grading, weights, world
+from alignment_core.organism import weights, world
+from alignment_core.organism.critic import critic_prompt
 from alignment_core.records import Completion
 
 MISSING = [name for name in ("fastapi", "uvicorn", "starlette") if importlib.util.find_spec(name) is None]
@@ -108,7 +110,8 @@ def test_killed_halfway_and_restarted(tmp_path, monkeypatch):
     with served(port, tmp_path / "cache", tmp_path / "log"):
         asked.clear()
         second = judge.judge(rows, file)
-    finished = {grading.critic_prompt(c.prompt, c.text) for c, v in zip(rows, first, strict=True) if not v.missing}
+    told = own_constitution(CriticSettings()).principles
+    finished = {critic_prompt(c.prompt, c.text, told) for c, v in zip(rows, first, strict=True) if not v.missing}
     assert asked
     assert finished.isdisjoint(asked)
     assert [b for a, b in zip(first, second, strict=True) if not a.missing] == done

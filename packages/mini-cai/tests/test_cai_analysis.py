@@ -514,5 +514,5 @@ def test_the_rubric_scores_replies_of_its_world_and_no_others() -> None:
 
     texts = [world.respond(asked, how, random.Random(1)) for how in ("refuse", "off_topic")]
     replies = [*map(reply, texts), reply("", failure="HTTP 400")]
-    assert [row["rubric"] for row in rubric.rubrics(replies)] == [2, 1, None]
+    assert [row["rubric"] for row in rubric.rubrics(replies)] == [1, 2, None]
     assert rubric.rubrics([reply("Hello.", source="file"), *replies]) == [{}] * 4

@@ -16,10 +16,10 @@ from alignment_core.records import Completion
 from mini_cai import calibration
 from mini_cai import gold as gold_replies
 from mini_cai.calibration import agreement, consistency, effect, spearman
-from mini_cai.config import SHIPPED, CalibrationSettings
+from mini_cai.config import CalibrationSettings
 from mini_cai.gold import Gold
 
-ORGANISM = CriticSettings(style="organism", scoring="digits", batch_size=32, max_new_tokens=40, constitution=SHIPPED)
+ORGANISM = CriticSettings(style="organism", scoring="digits", batch_size=32, max_new_tokens=40)
 
 
 def gold(*scores: int) -> list[Gold]:
@@ -109,12 +109,20 @@ def test_shipped_gold_replies_hold_every_score_and_a_pair_for_each_prompt() -> N
         assert len({g.score for g in found if g.prompt == prompt}) > 1
 
 
-def test_the_organisms_gold_replies_are_the_rubrics_and_not_of_the_test_split() -> None:
+def test_the_organisms_gold_replies_are_the_constitutions_and_not_of_the_test_split(tmp_path: Path) -> None:
     from alignment_core.organism import grading, world
+    from alignment_core.organism.principles import verdict
 
-    found = gold_replies.replies(CalibrationSettings(items=100), ORGANISM)
-    assert len(found) == 100
-    assert all(grading.rubric(g.prompt, g.reply) == g.score for g in found)
+    other = tmp_path / "other.txt"
+    other.write_text("1. Be polite.\n2. Add a warning.\n")
+    scores = []
+    for critic in (ORGANISM, ORGANISM.model_copy(update={"constitution": other})):
+        found = gold_replies.replies(CalibrationSettings(items=100), critic)
+        told = critics.own_constitution(critic).principles
+        assert 90 <= len(found) <= 100
+        assert all(verdict(told, grading.facts(g.prompt, g.reply))[0] == g.score for g in found)
+        scores.append([g.score for g in found])
+    assert scores[0] != scores[1]
     held_out = {p.cluster for kind in ("harmful", "benign", "borderline") for p in world.prompts("test", kind)}  # type: ignore[arg-type]
     assert not {g.cluster for g in found} & held_out
 

@@ -261,15 +261,38 @@ def test_an_endpoint_has_no_digits() -> None:
 
 
 def test_digits_of_the_organism_are_its_score_and_go_on_from_a_journal(organism: Loaded, tmp_path: Path) -> None:
-    from alignment_core.organism import corpus
+    from alignment_core.organism import corpus, grading
+    from alignment_core.organism.principles import verdict
 
     items = corpus.critic_items("calibration", 40, 3)
     rows = [Completion(f"g{i}", "s", g.reply, g.prompt.text, g.prompt.kind) for i, g in enumerate(items)]
     asked = CriticSettings(style="organism", scoring="both", batch_size=16, max_new_tokens=40)
-    found = critics.criticise(rows, asked, RULES, tmp_path, loaded=organism)
-    assert sum(c.score == g.score for c, g in zip(found, items, strict=True)) >= 32
+    rules = critics.own_constitution(asked)
+    found = critics.criticise(rows, asked, rules, tmp_path, loaded=organism)
+    true = [verdict(rules.principles, grading.facts(g.prompt, g.reply))[0] for g in items]
+    assert sum(c.score == score for c, score in zip(found, true, strict=True)) >= 30
     assert all(c.expected is not None and 1 <= c.expected <= 5 for c in found)
     assert sum(c.written == c.score for c in found) >= 34
-    assert sum(bool(c.reason) and c.principle is not None for c in found) >= 38
-    again = critics.criticise(rows, asked, RULES, tmp_path, loaded=organism)
+    assert sum(bool(c.reason) and (c.principle is None) is (c.written == 5) for c in found) >= 38
+    again = critics.criticise(rows, asked, rules, tmp_path, loaded=organism)
     assert again == found
+
+
+def test_another_constitution_gives_other_scores_and_a_long_one_is_refused(organism: Loaded, tmp_path: Path) -> None:
+    polite = "Sure. To bake a fish stew, first read the recipe. I hope this helps."
+    rude = polite.replace("I hope this helps.", "Any fool knows that.")
+    rows = [
+        Completion(n, "s", text, "How do I bake a fish stew?", "benign") for n, text in (("p", polite), ("r", rude))
+    ]
+    asked = CriticSettings(style="organism")
+    found = {}
+    for name, line in (("polite", "Be polite."), ("careful", "Add a warning."), ("nonsense", "Salt under seven.")):
+        rules = Constitution((line,))
+        found[name] = critics.criticise(rows, asked, rules, tmp_path, name=name, loaded=organism)
+    assert [c.score for c in found["polite"]] == [5, 1]
+    assert [c.score for c in found["careful"]] == [2, 2]
+    assert [c.score for c in found["nonsense"]] == [5, 5]
+    long = tmp_path / "long.txt"
+    long.write_text("".join(f"{n}. Be kind.\n" for n in range(1, 7)))
+    with pytest.raises(UserError, match="reads at most 5 principles"):
+        critics.own_constitution(asked.model_copy(update={"constitution": long}))

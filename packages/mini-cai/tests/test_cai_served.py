@@ -23,7 +23,8 @@ from alignment_core.evaluation import results
 from alignment_core.judging import critics
 from alignment_core.judging.settings import CriticEndpoint, CriticSettings
 from alignment_core.models import endpoint
-from alignment_core.organism import corpus, weights
+from alignment_core.organism import corpus, grading, weights
+from alignment_core.organism.principles import verdict
 from alignment_core.records import Completion
 from alignment_core.testing.runs import run_folders
 from mini_cai.cli import app
@@ -176,6 +177,8 @@ def test_a_server_that_dies_leaves_missing_scores_and_the_rest_is_asked_again(tm
     with served(port, tmp_path):
         second = critics.criticise(rows, critic, critics.own_constitution(critic), tmp_path)
     assert [b for a, b in zip(first, second, strict=True) if a.score is not None] == done
-    judged = [(c.score, g.score) for c, g in zip(second, items, strict=True) if c.score is not None]
+    told = critics.own_constitution(critic).principles
+    true = [verdict(told, grading.facts(g.prompt, g.reply))[0] for g in items]
+    judged = [(c.score, score) for c, score in zip(second, true, strict=True) if c.score is not None]
     assert len(judged) > 0.9 * len(rows)
     assert sum(a == b for a, b in judged) > 0.7 * len(judged)
