@@ -155,7 +155,7 @@ def record(study: Study, options: Options, folder: Path) -> None:
     except OSError as error:
         shutil.rmtree(new, ignore_errors=True)
         raise UserError(f"cannot write {old}: {error.strerror or error}") from error
-    typer.echo(f"recorded: {old}: seeds {', '.join(map(str, found.seeds))}")
+    typer.echo(f"recorded: {old}, of seed{'' if len(found.seeds) == 1 else 's'} {', '.join(map(str, found.seeds))}")
 
 
 def doctor(study: Study, options: Options) -> None:
