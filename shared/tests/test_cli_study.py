@@ -19,6 +19,7 @@ from alignment_core.cli import live as progress
 from alignment_core.cli import study as study_cli
 from alignment_core.cli.guard import guarded
 from alignment_core.errors import UserError
+from alignment_core.pipeline import runlist
 from alignment_core.testing.runs import run_folders
 
 PACKAGE = {
@@ -308,11 +309,22 @@ def test_another_studys_run_is_refused_and_left_as_it_is(toy: Study) -> None:
     assert call(toy, "run").exit_code == 0
     path = Path("runs/toy/tiny/results.json")
     io.write_text(path, path.read_text().replace('"study": "toy"', '"study": "mini-cai"'))
+    runlist.list_files(path.parent)
     before = {p: p.stat().st_mtime_ns for p in Path("runs").rglob("*")}
     done = call(toy, "report", "runs/toy/tiny")
     assert done.exit_code == 2
     assert "is a run of mini-cai, not of toy: mini-cai report runs/toy/tiny" in done.stderr
     assert {p: p.stat().st_mtime_ns for p in Path("runs").rglob("*")} == before
+
+
+def test_changed_results_are_said_before_they_are_read(toy: Study) -> None:
+    assert call(toy, "run").exit_code == 0
+    path = Path("runs/toy/tiny/results.json")
+    io.write_text(path, path.read_text()[:-9])
+    for words in (("report", "runs/toy/tiny"), ("record", "records")):
+        done = call(toy, *words)
+        assert done.exit_code == 2
+        assert f"{path} was changed; start the run again: it makes again what was changed" in done.stderr
 
 
 def test_a_missing_file_or_an_unknown_judge_is_said_before_the_first_step(toy: Study) -> None:

@@ -319,6 +319,36 @@ def test_what_a_killed_process_left_is_taken_over(
     assert [p.name for p in (tmp_path / "steps").glob("[!.]*")] == [step.folder.name]
 
 
+@pytest.mark.parametrize("who", ["another process", "its maker"])
+def test_what_is_moved_while_it_is_taken_over_is_looked_for_again(
+    who: str, toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where locks do not hold, another process takes over first, or the maker puts the step in its place."""
+    (tmp_path / "go").touch()
+    whole = toy.study(tmp_path).folder
+    parent = os.getppid()
+    living = Owner("host", io.host_id(), parent, io.process_started(parent) or "", "abcd")
+    gone = tmp_path / "steps" / f".{whole.name}.{Owner('host', io.host_id(), 2**22, '1', 'abcd')}.partial"
+    theirs = gone.with_name(f".{whole.name}.{living}.partial")
+    whole.rename(gone)
+    rename = os.rename
+
+    def faster(source: Path, target: Path) -> None:
+        if source == gone and gone.exists():
+            rename(gone, theirs if who == "another process" else whole)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", faster)
+    caplog.clear()
+    if who == "another process":
+        with pytest.raises(runs.Busy, match=f"is being made by process {parent} on "):
+            toy.study(tmp_path, waits=False)
+    else:
+        assert toy.study(tmp_path).folder == whole
+    assert "data: starts" not in caplog.text
+    assert len([p for p in (tmp_path / "steps").iterdir() if p.is_dir()]) == 1
+
+
 def test_a_silent_process_of_another_machine_is_copied_and_may_come_back(
     toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

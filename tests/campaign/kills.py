@@ -2,8 +2,8 @@
 
 Two sizes: `reduced` (a run of seconds, five kills each until the number is reached, the studies in turn) and `tiny`
 (the preset as shipped, five kills in one run of each study). A third of the kills fall at any moment, a third just
-before a file operation, a third while a file is being written. Compared byte by byte: every file of the run folder
-but those that hold times.
+before a file operation, a third while a file is being written. Compared byte by byte: every file of the run and of its
+study's steps but those that hold times.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ import forks
 from forks import When
 from record import Part, options, say
 
+from alignment_core.pipeline.runlist import LIST
+from alignment_core.pipeline.step import is_exempt
+
 KILLS_A_RUN = 5
 HOWS = ("moment", "operation", "writing")
-TIMED = {".lock", "env.json", "log.txt", "report.html", "timings.json", "train_timings.json"}
-"""Files that hold times or a process's number: they differ between any two runs."""
+TIMED = {"env.json", "report.html", ".lock", ".results.lock"}
+"""Files that hold times or a process's number, beside logs and timings: they differ between any two runs."""
 REDUCED: dict[str, str] = {
     "drift-dpo": "data.stage_a_size=32 data.stage_b_size=32 data.dpo_limit=32 data.test_harmful=8 data.test_benign=6 "
     "data.test_borderline=4 stage_a.max_steps=2 stage_a.save_steps=1 stage_a.batch_size=4 stage_b.max_steps=2 "
@@ -53,15 +56,14 @@ LONGER: dict[str, str] = {
 
 
 def contents(run: Path) -> dict[str, str]:
-    """Every file of a run folder that holds no times, by name, as the hash of its bytes."""
+    """Every file of a run and of its study's steps that holds no times, by name, as the hash of its bytes."""
     out = {}
-    for path in sorted(p for p in run.rglob("*") if p.is_file() and p.name not in TIMED):
+    files = sorted(p for p in run.parent.rglob("*") if p.is_file())
+    for path in [p for p in files if p.name not in TIMED and not is_exempt(p.name)]:
         data = path.read_bytes()
-        if path.name == "step.json":
-            facts = json.loads(data)
-            facts["files"].pop("train_timings.json", None)
-            data = json.dumps(facts, sort_keys=True).encode()
-        out[path.relative_to(run).as_posix()] = hashlib.sha256(data).hexdigest()
+        if path.name == LIST:  # it lists the hashes of files that hold times, too
+            data = json.dumps(json.loads(data)["steps"], sort_keys=True).encode()
+        out[path.relative_to(run.parent).as_posix()] = hashlib.sha256(data).hexdigest()
     return out
 
 

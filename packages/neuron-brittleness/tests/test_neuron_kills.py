@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from alignment_core.pipeline.step import is_exempt
 from alignment_core.testing.runs import run_folders
 
 KILLS = 3
@@ -42,7 +43,8 @@ def _files(runs: Path) -> dict[str, bytes]:
     (folder,) = run_folders(runs / "neuron-brittleness")
     kept = [folder / name for name in ("results.json", "statistical_results.json", "drift_analysis_report.txt")]
     kept += [*folder.parent.glob("steps/finetune_*/drift/*.json"), *folder.parent.glob("steps/overlap_*/*.json")]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in kept if path.name != "step.json"}
+    kept = [path for path in kept if path.name != "step.json" and not is_exempt(path.name)]
+    return {path.relative_to(folder.parent).as_posix(): path.read_bytes() for path in kept}
 
 
 @pytest.mark.slow

@@ -119,9 +119,11 @@ def finished(run: Path) -> Path:
 
 
 def results_of(study: Study, folder: Path) -> Results:
-    """The results in a folder; `UserError` where another study made them."""
+    """The results in a folder; `UserError` where they were changed after they were made, or another study made them."""
     from alignment_core.evaluation import results
+    from alignment_core.pipeline import runlist
 
+    runlist.check_results(folder)
     found = results.read(folder / "results.json")
     if found.study != study.name:
         raise UserError(f"{folder} is a run of {found.study}, not of {study.name}: {found.study} report {folder}")
@@ -153,7 +155,7 @@ def record(study: Study, options: Options, folder: Path) -> None:
     except OSError as error:
         shutil.rmtree(new, ignore_errors=True)
         raise UserError(f"cannot write {old}: {error.strerror or error}") from error
-    typer.echo(f"recorded: {old}")
+    typer.echo(f"recorded: {old}, of seed{'' if len(found.seeds) == 1 else 's'} {', '.join(map(str, found.seeds))}")
 
 
 def doctor(study: Study, options: Options) -> None:

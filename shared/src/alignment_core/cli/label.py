@@ -81,7 +81,7 @@ def show_report(report: Mapping[str, Any], console: Console) -> None:
     title = f"{report['judge']}: {report['labelled']} of {report['of']} replies labelled"
     table = Table(title=Text(visible(title)))
     for name in ("rate", "state", "labelled", "raw", "corrected", "PPV", "NPV", "error"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for row in report["rates"]:
         figures = (_band(row[k]) for k in ("raw", "corrected", "ppv", "npv", "error"))
         table.add_row(row["metric"], Text(visible(row["subject"])), f"{row['labelled']}/{row['n']}", *figures)
@@ -89,7 +89,7 @@ def show_report(report: Mapping[str, Any], console: Console) -> None:
     if report["differences"]:
         table = Table(title="differences, corrected")
         for name in ("rate", "from", "to", "labelled in both", "raw", "corrected"):
-            table.add_column(name)
+            table.add_column(name, overflow="fold")
         for row in report["differences"]:
             raw = "-" if row["raw"] is None else f"{row['raw']:+.3f}"
             states = Text(visible(row["a"])), Text(visible(row["b"]))

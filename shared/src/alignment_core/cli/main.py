@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -220,7 +221,7 @@ def power(
 @guarded
 def label(
     run: _Run,
-    size: Annotated[int, typer.Option(help="Replies to label, stratified by state, kind of prompt and verdict.")] = 100,
+    size: Annotated[int, typer.Option(help="Replies to label; at least two of each state, kind and verdict.")] = 100,
     seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
     judge: Annotated[str, typer.Option(help="Whose verdicts are checked; default: the primary judge's.")] = "",
 ) -> None:
@@ -232,7 +233,7 @@ def label(
 
     if size < 1:
         raise UserError(f"--size {size}: at least 1")
-    label_run(run, Console(), size=size, seed=seed, judge=judge)
+    label_run(run, Console(width=None if sys.stdout.isatty() else 140), size=size, seed=seed, judge=judge)
 
 
 @app.command()

@@ -39,7 +39,7 @@ def command(study: Study) -> Callable[..., None]:
                 typer.echo(f"{one.folder.name}  {one.bytes / 1e6:.1f} MB  {one.why}")
                 if yes:
                     shutil.rmtree(one.folder)
-        total = f"{len(found)} steps, {sum(one.bytes for one in found) / 1e6:.1f} MB"
+        total = f"{len(found)} step{'' if len(found) == 1 else 's'}, {sum(one.bytes for one in found) / 1e6:.1f} MB"
         if not found:
             typer.echo("nothing to delete: every step is held by a run, or was touched in the last 14 days")
         else:

@@ -158,7 +158,10 @@ def _matrix(side: Side, units: Sequence[str], seeds: tuple[Any, ...], repeats: s
 def _labels(side: Side) -> tuple[Any, ...]:
     found = set(side.seed) if side.seed is not None else {None}
     if None in found and len(found) > 1:
-        raise ValueError(f"{side.name}: some rows have a seed and some have none")
+        raise ValueError(
+            f"{side.name}: some rows have a seed and some have none; choose one model's with --where-a or --where-b "
+            "subject=NAME"
+        )
     return tuple(sorted(found, key=lambda s: (isinstance(s, str), s)) if None not in found else [None])
 
 

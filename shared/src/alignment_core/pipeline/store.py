@@ -17,6 +17,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,15 +111,11 @@ class Store:
         with locked(self.steps / ".lock"):
             if self.path(label).exists():
                 return None
+            if (maker := self._maker(label)) is not None:
+                return maker
+            if self.path(label).exists():
+                return None  # its maker has ended while this process looked for it
             mine = self.partial(label)
-            for folder, owner in self._partials(label):
-                if owner == self.owner:
-                    continue
-                state = owner.state(folder, self.clock)
-                if state == "at work":
-                    return owner
-                if not mine.exists():
-                    self._take_over(folder, mine, sure=state == "gone")
             begun = made_of(mine).get("about") if mine.exists() else None
             if isinstance(begun, dict) and begun.get("reads") != about.get("reads"):
                 shutil.rmtree(mine)  # begun on inputs that were made again with other content
@@ -134,6 +131,22 @@ class Store:
     def _partials(self, label: str = "*") -> list[tuple[Path, Owner]]:
         found = ((p, Owner.parse(p.name.split(".")[-2])) for p in sorted(self.steps.glob(f".{label}.*.partial")))
         return [(path, owner) for path, owner in found if owner is not None]
+
+    def _maker(self, label: str) -> Owner | None:
+        """Who makes a step now; where nobody does, what one who is gone left of it becomes this process's."""
+        mine = self.partial(label)
+        for folder, owner in self._partials(label):
+            if owner == self.owner:
+                continue
+            state = owner.state(folder, self.clock)
+            if state == "at work":
+                return owner
+            if not mine.exists():
+                try:
+                    self._take_over(folder, mine, sure=state == "gone")
+                except FileNotFoundError:
+                    return self._maker(label)  # it was put in its place, or another process was faster: look again
+        return None
 
     def _take_over(self, theirs: Path, mine: Path, *, sure: bool) -> None:
         """What is left of a maker who is gone; a copy where it may come back, so that two never write in one place."""
@@ -214,8 +227,10 @@ class Store:
             whole = not folder.name.startswith(".")
             facts = facts_of(folder) if whole else made_of(folder).get("about")
             if isinstance(facts, dict) and facts.get("question") == question:
-                found.append(Changed(folder, facts, seconds_of(folder), whole))
-        return sorted(found, key=lambda one: (one.whole, one.folder.stat().st_mtime), reverse=True)
+                with suppress(FileNotFoundError):  # its maker puts it in its place just now
+                    modified = folder.stat().st_mtime
+                    found.append((whole, modified, Changed(folder, facts, seconds_of(folder), whole)))
+        return [changed for *_, changed in sorted(found, key=lambda one: one[:2], reverse=True)]
 
     def _named(self, name: str, seed: int | None) -> Iterator[Path]:
         """Folders of steps of that name and seed, whole or unfinished."""
