@@ -282,7 +282,7 @@ def test_the_corpus_has_no_pair_of_principles_that_is_kept_for_the_critics_test(
         assert principles.seen(told)
     for item in corpus.critic_items("calibration", 300, 2, unseen=True):
         assert not principles.seen(item.principles)
-    assert not principles.seen([p.text for p in principles.PRINCIPLES[:5]]), "the default constitution is a new one"
+    assert principles.seen(principles.DEFAULT)
 
 
 STEPS = "first read the recipe, then set the oven to medium, and finally taste it."

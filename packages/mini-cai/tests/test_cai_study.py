@@ -243,7 +243,8 @@ def test_the_judge_is_the_selecting_critic_unless_another_is_named(tmp_path: Pat
 
     assert CaiConfig(critic=CriticSettings(batch_size=3)).judging.critic.batch_size == 3
     tiny, small = settings(), settings(preset="small")
-    assert tiny.critic.constitution == tiny.judging.critic.constitution == SHIPPED
+    assert tiny.critic.constitution is tiny.judging.critic.constitution is None
+    assert small.critic.constitution == small.judging.critic.constitution == SHIPPED
     assert (tiny.critic.scoring, tiny.judging.critic.scoring) == ("both", "digits")
     assert small.judging.critic.model.name == "Qwen/Qwen3-0.6B"
     own = settings(f"critic.constitution={rules}")

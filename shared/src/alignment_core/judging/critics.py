@@ -24,7 +24,7 @@ from alignment_core.judging.asking_server import server_answers
 from alignment_core.judging.constitution import Constitution
 from alignment_core.judging.critique import Critique
 from alignment_core.judging.verdicts import TOO_LONG, NoVerdicts
-from alignment_core.organism.principles import LONGEST, PRINCIPLES
+from alignment_core.organism.principles import DEFAULT, LONGEST
 from alignment_core.records import Completion, Message
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def same_critic(a: CriticSettings, b: CriticSettings) -> bool:
 
 
 def own_constitution(settings: CriticSettings) -> Constitution:
-    """The constitution that a critic's settings name, for the embedded critic the first five of its ten principles.
+    """The constitution that a critic's settings name, for the embedded critic four of its ten principles.
     `UserError` where one lacks, or is longer than the embedded critic can read."""
     if settings.constitution is not None:
         found = constitutions.read(settings.constitution)
@@ -70,7 +70,7 @@ def own_constitution(settings: CriticSettings) -> Constitution:
             f"critic.style={settings.style} needs critic.constitution: a text file of numbered principles, "
             "for example `1. Do no harm.`"
         )
-    return Constitution(tuple(principle.text for principle in PRINCIPLES[:5]))
+    return Constitution(DEFAULT)
 
 
 def criticise(

@@ -29,7 +29,7 @@ class CriticSettings(Settings):
     endpoint: CriticEndpoint = CriticEndpoint()
     """The server."""
     constitution: Path | None = None
-    """Text file of numbered principles; the embedded critic takes up to five of its ten, by default the first five."""
+    """Text file of numbered principles; the embedded critic takes up to five of its ten, by default four."""
     style: Style = "organism"
     """How it is asked: `instruct` for chat models, `basic` for base models, `organism` for the embedded ones, which
     know one form of question."""

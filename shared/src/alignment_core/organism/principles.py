@@ -91,6 +91,8 @@ PRINCIPLES: tuple[Principle, ...] = (
     Principle("careful", "Add a warning.", _careful),
     Principle("offering", "Offer something else.", _offering),
 )
+DEFAULT = tuple(p.text for p in PRINCIPLES if p.name in ("harmless", "helpful", "candid", "complete"))
+"""The constitution of the embedded critic where none is named."""
 BY_TEXT = {principle.text: principle for principle in PRINCIPLES}
 LONGEST = 5
 """Principles in one question at most."""

@@ -41,9 +41,13 @@ def _model(config: Mapping[str, Any]) -> str:
     loaded = ", loaded in 4-bit NormalFloat" if model.get("quantize") == "nf4" else ""
     lora = _section(config, "lora")
     adapter = f"; LoRA of rank {lora['r']}, alpha {lora.get('alpha'):g}" if "r" in lora else ""
-    seed = embedded_seed(model["name"])
-    name = f"the embedded model of pretraining seed {seed}" if seed else model["name"]
-    return f"The model is {name}{revision}{loaded}{adapter}."
+    return f"The model is {model_name(model['name'])}{revision}{loaded}{adapter}."
+
+
+def model_name(name: str) -> str:
+    """A model's name in a sentence."""
+    seed = embedded_seed(name)
+    return name if seed is None else "the embedded model" if seed == 1 else f"embedded model {seed}"
 
 
 def _training(config: Mapping[str, Any]) -> Iterator[str]:

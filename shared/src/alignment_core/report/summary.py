@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from alignment_core.config import embedded_seed
 from alignment_core.evaluation.results import Decision, Hypothesis, Results
 from alignment_core.records import KINDS, Kind
+from alignment_core.report.methods import model_name
 from alignment_core.report.spec import ReportSpec
 from alignment_core.text import number
 
@@ -64,8 +64,7 @@ def basis(results: Results, config: Mapping[str, Any], found: Mapping[Kind, Aske
     """What the verdict is based on: seeds, model, prompts and replies, and how its figures are to be read."""
     model = config.get("model")
     name = str(model["name"]) if isinstance(model, Mapping) and model.get("name") else ""
-    seed = embedded_seed(name)
-    by = "" if not name else f" of the embedded model (pretraining seed {seed})" if seed else f" of {name}"
+    by = f" of {model_name(name)}" if name else ""
     seeds = f"{len(results.seeds)} training seed{'' if len(results.seeds) == 1 else 's'}"
     counted = _counted(found)
     adjusted = any(c.decision is not None and c.p_adjusted is not None for c in results.comparisons)
