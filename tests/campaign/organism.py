@@ -19,6 +19,7 @@ from typing import Any
 
 from alignment_core.io import read_json, write_json, write_text
 from alignment_core.organism import weights
+from alignment_core.organism.principles import PRINCIPLES
 from alignment_core.organism.targets import TARGETS, missed
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +40,12 @@ def page(small: Mapping[str, Any], large: Mapping[str, Any]) -> str:
         *_table([f"organism:{seed}" for seed in small], [card["calibration"] for card in small.values()]),
         "",
         *_spread([card["calibration"] for card in small.values()]),
+        "",
+        "Contrasts: of pairs of replies to one request that differ in what one principle rewards, the share in which the",
+        "better one gets the higher score under that principle alone (chance: .5). They have no target: they were added",
+        "after the builds.",
+        "",
+        *_contrasts(small),
     ]
     if large:
         lines += ["", "## Size m, built by command and not shipped", ""]
@@ -66,6 +73,19 @@ def _cell(value: float | None, low: float, high: float) -> str:
     if value is None:
         return "**undefined**"
     return f"{value:.3f}" if low <= value <= high else f"**{value:.3f}**"
+
+
+def _contrasts(cards: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "| principle | " + " | ".join(f"organism:{seed}" for seed in cards) + " |",
+        "|---" * (len(cards) + 1) + "|",
+    ]
+    for principle in PRINCIPLES:
+        key = f"contrast_{principle.name.replace(' ', '_')}"
+        lines.append(
+            f"| {principle.name} | " + " | ".join(f"{c['calibration'][key]:.2f}" for c in cards.values()) + " |"
+        )
+    return lines
 
 
 def _spread(figures: Sequence[Mapping[str, Any]]) -> list[str]:
