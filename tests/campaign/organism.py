@@ -41,9 +41,9 @@ def page(small: Mapping[str, Any], large: Mapping[str, Any]) -> str:
         "",
         *_spread([card["calibration"] for card in small.values()]),
         "",
-        "Contrasts: of pairs of replies to one request that differ in what one principle rewards, the share in which the",
-        "better one gets the higher score under that principle alone (chance: .5). They have no target: they were added",
-        "after the builds.",
+        "Contrasts: of pairs of replies to one request that differ in what one principle rewards, the share in which",
+        "the better one gets the higher score under that principle alone (chance: .5). They have no target: they were",
+        "added after the builds.",
         "",
         *_contrasts(small),
     ]
