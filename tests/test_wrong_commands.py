@@ -181,7 +181,7 @@ headlines absent                                      # absent
 headlines done --write absent.md                      # absent.md
 headlines done --write page.md                        # to put the table between
 selfcheck --runs 10                                   # at least 200
-organism build full                                   # is not empty
+organism build full                                   # is not an empty folder
 organism build out --seed one                         # --seed
 organism feed                                         # No such command
 doctor --runs replies.jsonl                           #3 replies.jsonl
