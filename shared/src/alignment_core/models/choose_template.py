@@ -58,13 +58,21 @@ def _with(tokenizer: Any, text: str) -> Any:
     return other
 
 
-def _family(name: str, tokenizer: Any) -> Template | None:
-    """Our template of a family; None where the tokenizer lacks one of its special tokens."""
-    needed = TOKENS[name] or (tokenizer.eos_token,)
-    if any(token is None or token not in tokenizer.get_vocab() for token in needed):
-        return None
+def _lacking(name: str, tokenizer: Any) -> str:
+    """The first special token of a family's template that the tokenizer lacks; empty where it has them all."""
+    text, vocabulary = source(name), tokenizer.get_vocab()
+    if "bos_token" in text and tokenizer.bos_token is None:
+        return "a beginning-of-text token"
+    if not TOKENS[name] and tokenizer.eos_token is None:
+        return "an end-of-text token"
+    return next((token for token in TOKENS[name] if token not in vocabulary), "")
+
+
+def _family(name: str, tokenizer: Any) -> Template:
+    """Our template of a family, for a tokenizer that lacks none of its tokens."""
     text = source(name)
-    return Template(name, with_bos(text) if name == "plain" and adds_bos(tokenizer) else text, needed[-1:])
+    ends = TOKENS[name][-1:] or (tokenizer.eos_token,)
+    return Template(name, with_bos(text) if name == "plain" and adds_bos(tokenizer) else text, ends)
 
 
 def adds_bos(tokenizer: Any) -> bool:
@@ -75,14 +83,12 @@ def adds_bos(tokenizer: Any) -> bool:
 
 def _by_name(name: str, own: str | None, tokenizer: Any, shown: str) -> Template:
     """A family's template that settings name; where it is not the tokenizer's own, a note says so."""
-    found = _family(name, tokenizer)
-    if found is None:
-        needed = [t or "an end-of-text token" for t in TOKENS[name] or (tokenizer.eos_token,)]
-        lacks = next(t for t in needed if t not in tokenizer.get_vocab())
+    if lacks := _lacking(name, tokenizer):
         raise UserError(
             f"model.template={name} writes {lacks}, which the tokenizer of {shown} does not have; set "
             "model.template=auto, own or plain"
         )
+    found = _family(name, tokenizer)
     if own is None or own == found.text:
         return found
     try:
@@ -96,7 +102,7 @@ def _by_name(name: str, own: str | None, tokenizer: Any, shown: str) -> Template
 def _automatic(given: Any, shown: str) -> Template:
     """The one of ours that writes what the own template writes, or the own one with a note."""
     theirs = probes.renderings(given)
-    tried = [found for name in _CHAT if (found := _family(name, given)) is not None]
+    tried = [_family(name, given) for name in _CHAT if not _lacking(name, given)]
     different = {found.name: _different(theirs, given, found) for found in tried}
     for found in tried:
         if not different[found.name]:

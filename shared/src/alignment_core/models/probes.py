@@ -8,7 +8,7 @@ from typing import Any
 
 from alignment_core.errors import UserError
 from alignment_core.models.render import DATE, Endless, render
-from alignment_core.models.template import encode_example, ending
+from alignment_core.models.template import around, encode_example
 from alignment_core.records import Message
 
 SYSTEM, PADDED_SYSTEM = Message("system", "Answer briefly."), Message("system", " \n Answer briefly.\n ")
@@ -35,7 +35,7 @@ PROBES: dict[str, tuple[tuple[Message, ...], bool]] = {
     "thinking in the reply": ((USER, THINKING), False),
 }
 """Probe conversations by name, and whether the next reply is asked for."""
-_SENTENCE = re.compile(r"\w+(?: \w+){3}")
+_SENTENCE = re.compile(r"\w+(?:[:,.]? \w+){3}")
 _THINKING = re.compile(r"think|thought|reason|analysis", re.IGNORECASE)
 
 
@@ -52,7 +52,7 @@ def shown(tokenizer: Any, messages: Sequence[Message], prompt: bool) -> str | No
 def ends(tokenizer: Any) -> tuple[str, ...]:
     """The special tokens that end a turn; none where the template takes no reply or ends it with no such token."""
     try:
-        return ending(tokenizer, (USER, REPLY))[1]
+        return around(tokenizer, (USER, REPLY))[2]
     except Endless:
         raise
     except UserError:

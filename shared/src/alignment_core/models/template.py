@@ -20,7 +20,7 @@ from importlib import resources
 from typing import Any
 
 from alignment_core.errors import UserError
-from alignment_core.models.render import Rendered, marked, render
+from alignment_core.models.render import render
 from alignment_core.records import Message
 
 TOKENS = {
@@ -129,8 +129,7 @@ def _example_ids(
     tokenizer: Any, template: str, messages: tuple[Message, ...]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     before = render(tokenizer, messages[:-1], prompt=True).text
-    find = _marked_span if marked(template) else _found_span
-    text, start, end = find(tokenizer, messages, before)
+    text, start, end = _marked_span(tokenizer, messages, before) or _found_span(tokenizer, messages, before)
     prompt_ids, _ = _tokens(tokenizer, before)
     ids, offsets = _tokens(tokenizer, text)
     if ids[: len(prompt_ids)] != prompt_ids:
@@ -145,55 +144,50 @@ Span = tuple[str, int, int]
 """A conversation's text, and where in it the last reply begins and ends."""
 
 
-def _marked_span(tokenizer: Any, messages: Sequence[Message], before: str) -> Span:
+def _marked_span(tokenizer: Any, messages: Sequence[Message], before: str) -> Span | None:
+    """The span between the last generation markers; None where there is none behind the prompt."""
     text, spans = render(tokenizer, messages, prompt=False)
-    if not text.startswith(before):
-        raise UserError(_OTHER)
-    if not spans:
-        raise UserError("the chat template marks no reply in this conversation")
-    return text, *spans[-1]
+    return (text, *spans[-1]) if spans and text.startswith(before) else None
 
 
 def _found_span(tokenizer: Any, messages: Sequence[Message], before: str) -> Span:
-    """The span by what the reply adds to the prompt.
+    """The span by what the reply adds to the prompt: some text of the template's, the reply, and the end of the turn.
 
-    What stands behind a reply is learned from one that no template changes (`ending`); this reply must end with the
-    same text. Where a template writes earlier messages otherwise once the reply follows (Mistral's puts the system
-    message into the last turn only while that is the user's), the reply is taken as the template writes it in answer
-    to the last message alone, and stands behind the prompt as it is asked with.
+    What stands before and behind a reply is learned from one that no template changes (`around`). Where a template
+    writes the prompt otherwise once this reply follows (Qwen3's takes `</think>` in it for thinking of its own), the
+    reply stands there as it was given, behind the prompt as it is asked with.
     """
-    tail, ends = ending(tokenizer, messages)
+    lead, tail, ends = around(tokenizer, messages)
     if not ends:
         raise UserError(
             "the chat template ends a reply with none of the tokenizer's special tokens, so a model trained by it would "
             "not stop; use another template"
         )
-    rest = _added(tokenizer, messages, before)
-    if rest is None:
-        last = messages[-2:]
-        rest = _added(tokenizer, last, render(tokenizer, last[:-1], prompt=True).text)
-    if rest is None:
+    if lead is None:
         raise UserError(_OTHER)
-    if not rest.endswith(tail):
-        raise UserError("the chat template ends this reply otherwise than other replies; use another template")
-    text = before + rest
-    return text, len(before), len(text) - len(tail) + tail.index(ends[0]) + len("".join(ends))
-
-
-def _added(tokenizer: Any, messages: Sequence[Message], before: str) -> str | None:
-    """What the last message adds to the prompt `before`; None where the template rewrites the prompt."""
     text = render(tokenizer, messages, prompt=False).text
-    return text[len(before) :] if text.startswith(before) else None
+    if not (text.startswith(before + lead) and text.endswith(tail) and len(text) >= len(before + lead + tail)):
+        text = before + lead + messages[-1].content + tail
+    return text, len(before), len(text) - len(tail) + tail.index("".join(ends)) + len("".join(ends))
 
 
-def ending(tokenizer: Any, messages: Sequence[Message]) -> tuple[str, tuple[str, ...]]:
-    """What the template writes behind a conversation's last reply, and the special tokens in it that end the turn.
+def around(tokenizer: Any, messages: Sequence[Message]) -> tuple[str | None, str, tuple[str, ...]]:
+    """What the template writes between a prompt and the reply's text, what it writes behind that, and the special
+    tokens in it that end the turn: the first one and those right after it (Command R ends a reply, and then the turn).
 
-    Those are the first one and the ones that follow it immediately: Command R ends a reply, and then the turn.
+    The first is None where no text with a reply begins with its prompt: neither that of the whole conversation nor that
+    of its last two messages (Mistral's template moves the system message once a reply follows).
     """
-    shown: Rendered = render(tokenizer, (*messages[:-1], Message("assistant", _ANY_REPLY)), prompt=False)
-    _, found, tail = shown.text.rpartition(_ANY_REPLY)
+    lead, tail = None, ""
+    for asked in (messages[:-1], messages[-2:-1]):
+        prompt = render(tokenizer, asked, prompt=True).text
+        whole = render(tokenizer, (*asked, Message("assistant", _ANY_REPLY)), prompt=False).text
+        shown, found, after = whole.rpartition(_ANY_REPLY)
+        tail = tail or (after if found else "")
+        if found and shown.startswith(prompt):
+            lead = shown[len(prompt) :]
+            break
     special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()} - {""}
     token = "|".join(map(re.escape, sorted(special, key=len, reverse=True)))
-    run = re.search(f"(?:{token})+", tail) if found and token else None
-    return tail, tuple(re.findall(token, run[0])) if run else ()
+    run = re.search(f"(?:{token})+", tail) if token else None
+    return lead, tail, tuple(re.findall(token, run[0])) if run else ()
