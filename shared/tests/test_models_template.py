@@ -158,7 +158,8 @@ def test_plain_opens_with_bos_only_where_the_base_model_was_trained_so():
         single="<s> $A", special_tokens=[("<s>", with_bos.bos_token_id)]
     )
     for tokenizer, count in ((without, 0), (with_bos, 1)):
-        tokenizer.chat_template = choose_template.template_for(ModelSettings(name="base", template="plain"), tokenizer).text
+        base = ModelSettings(name="base", template="plain")
+        tokenizer.chat_template = choose_template.template_for(base, tokenizer).text
         ids = template.encode_prompt(tokenizer, [USER])
         assert ids.count(tokenizer.bos_token_id) == count
         assert ids[:1] == [tokenizer.bos_token_id] or not count
@@ -171,7 +172,7 @@ def test_a_tokenizer_without_a_template_is_told_of_the_choices():
     tokenizer = coder("phi")
     tokenizer.chat_template = None
     for setting in ("auto", "own"):
-        with pytest.raises(UserError, match=r"has no chat template; set model\.template=plain for a base model, or to the"):
+        with pytest.raises(UserError, match=r"has no chat template; set model\.template=plain for a base model"):
             choose_template.template_for(SOME.model_copy(update={"template": setting}), tokenizer)
     plain = choose_template.template_for(SOME.model_copy(update={"template": "plain"}), tokenizer)
     assert (plain.name, plain.notes) == ("plain", ())
@@ -238,7 +239,10 @@ def test_a_template_with_a_mistake_of_its_own_is_one_line(text):
         render.render(Tokenizer(), (Message("user", "hi"),), prompt=True)
 
 
-@pytest.mark.parametrize("text", ["{{ 10 ** (10 ** 9) }}", "{% if messages | length > 2 %}{{ 10 ** (10 ** 9) }}{% endif %}x"])
+ENDLESS = "{{ 10 ** (10 ** 9) }}"
+
+
+@pytest.mark.parametrize("text", [ENDLESS, "{% if messages | length > 2 %}" + ENDLESS + "{% endif %}x"])
 def test_a_template_that_computes_forever_ends(text):
     tokenizer = coder("phi")
     tokenizer.chat_template = text

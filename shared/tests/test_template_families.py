@@ -41,7 +41,7 @@ BOS = {"<|begin_of_text|>", "<s>", "<bos>", "<｜begin▁of▁sentence｜>", "<|
 EOS = {
     "gemma-2-it": "<eos>", "gemma-3-it": "<eos>", "phi-3-mini-instruct": "<|endoftext|>", "phi-4": "<|im_end|>",
     "phi-4-mini-instruct": "<|endoftext|>", "granite-3.0-instruct": "<|end_of_text|>",
-    "granite-3.1-instruct": "<|end_of_text|>", "qwen3": "<|im_end|>", "qwen3-instruct-2507": "<|im_end|>",
+    "granite-3.1-instruct": "<|end_of_text|>", "mistral-7b-instruct-v0.3": "</s>", "qwen3": "<|im_end|>", "qwen3-instruct-2507": "<|im_end|>",
     "qwen3-nonthinking": "<|im_end|>",
 }  # fmt: skip
 ENDS = {  # what ends a turn, where that is not the end-of-text token
@@ -66,7 +66,7 @@ def coder(name: str):
     """A tokenizer of the family, with the stand-in as its own template."""
     special = SPECIAL[name]
     bos = next((t for t in special if t in BOS), "<|endoftext|>" if name == "olmo-2-instruct" else None)
-    made = miniature.tokenizer(special, bos, EOS.get(name, special[-1] if name != "mistral-7b-instruct-v0.3" else "</s>"))
+    made = miniature.tokenizer(special, bos, EOS.get(name, special[-1]))
     made.chat_template = (HERE / f"{name}.jinja").read_text("utf-8")
     return made
 
@@ -173,7 +173,7 @@ def test_a_reply_that_a_template_would_rewrite_is_trained(name):
 def test_a_generation_prompt_that_opens_thinking_cannot_be_trained():
     tokenizer, picked = chosen("deepseek-r1-distill-qwen")
     assert "its generation prompt opens with '<｜Assistant｜><think>\\n'" in picked.notes[0]
-    assert "it drops <think> blocks from earlier replies; it drops <think> blocks from the last reply" in picked.notes[0]
+    assert "it drops thinking in an earlier reply (<think> blocks); it drops thinking in the reply" in picked.notes[0]
     assert "writes a prompt differently once its reply follows" in picked.obstacle
     assert template.encode_prompt(tokenizer, [USER])
     with pytest.raises(UserError, match="writes a prompt differently once its reply follows"):
@@ -181,11 +181,10 @@ def test_a_generation_prompt_that_opens_thinking_cannot_be_trained():
 
 
 @pytest.mark.parametrize(("name", "said"), [
-    ("qwen3", "a trained reply begins with '<think>\\n\\n</think>\\n\\n'; it drops <think> blocks from earlier replies."),
+    ("qwen3", "a trained reply begins with '<think>\\n\\n</think>\\n\\n'; it drops thinking in an earlier reply"),
     ("qwen3-nonthinking", "its generation prompt opens with '<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n'"),
     ("qwen2.5-instruct", "it writes a system message of its own where none is given"),
     ("llama-3.1-instruct", "it writes a system message of its own where none is given"),
-    ("qwen3-instruct-2507", "ours for qwen3 is another: 14 of 14"),
     ("llama-3.2-instruct", "it writes today's date, which is held at 2024-07-26"),
     ("gemma-2-it", "it takes no system message"),
     ("mistral-7b-instruct-v0.3", "it writes a system message otherwise once a reply follows"),

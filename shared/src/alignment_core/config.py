@@ -92,7 +92,7 @@ class ModelSettings(Settings):
     """`nf4`: 4-bit NormalFloat with double quantisation (QLoRA, arXiv 2305.14314)."""
     template: Literal["auto", "own", "organism", "llama2", "llama3", "gemma", "qwen3", "phi", "plain"] = "auto"
     """Chat template: `auto` and `own` keep the tokenizer's own (`auto` takes one of ours where it writes the same), a
-    family's name takes ours, `plain` is Instruction/Response for base models. A preset's holds for the preset's model."""
+    family's name takes ours, `plain` is Instruction/Response for base models. A preset's is for the preset's model."""
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     """Attention implementation; `auto` lets transformers choose. flash_attention_2 is never required."""
 

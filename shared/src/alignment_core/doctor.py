@@ -353,7 +353,7 @@ def _ask(name: str, kind: str) -> None:
 
 def _mend(kind: str, name: str) -> str:
     option = "--repo-type dataset " if kind == "dataset" else ""
-    use = "give DIR as the source's path" if kind == "dataset" else "set model.name=DIR, and model.template as it is now"
+    use = "give DIR as the source's path" if kind == "dataset" else "set model.name=DIR and model.template"
     return f"where there is a network: hf download {option}{name} --local-dir DIR; then {use}"
 
 

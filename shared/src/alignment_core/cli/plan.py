@@ -78,7 +78,7 @@ def open_all(steps: Sequence[Planned]) -> None:
 
 
 def check_templates(config: Settings) -> None:
-    """`UserError` for a model whose chat template cannot be had; one that is not on this machine yet is not looked at."""
+    """`UserError` for a model whose chat template cannot be had, where the model is on this machine."""
     from alignment_core.models.template_check import expected
 
     for model in dict.fromkeys(model for _, model in models_of(config)):

@@ -60,12 +60,12 @@ def _with(tokenizer: Any, text: str) -> Any:
 
 def _lacking(name: str, tokenizer: Any) -> str:
     """The first special token of a family's template that the tokenizer lacks; empty where it has them all."""
-    text, vocabulary = source(name), tokenizer.get_vocab()
-    if "bos_token" in text and tokenizer.bos_token is None:
+    vocabulary = tokenizer.get_vocab()
+    if lacks := next((token for token in TOKENS[name] if token not in vocabulary), ""):
+        return lacks
+    if "bos_token" in source(name) and tokenizer.bos_token is None:
         return "a beginning-of-text token"
-    if not TOKENS[name] and tokenizer.eos_token is None:
-        return "an end-of-text token"
-    return next((token for token in TOKENS[name] if token not in vocabulary), "")
+    return "" if TOKENS[name] or tokenizer.eos_token is not None else "an end-of-text token"
 
 
 def _family(name: str, tokenizer: Any) -> Template:

@@ -89,9 +89,9 @@ def remarks(tokenizer: Any, found: Mapping[str, str | None]) -> Iterator[str]:
     if _THINKING.search(opened):
         yield f"its generation prompt opens with {opened!r}"
     yield from _training(asked, found)
-    for name, where in (("thinking in an earlier reply", "earlier replies"), ("thinking in the reply", "the last reply")):
+    for name in ("thinking in an earlier reply", "thinking in the reply"):
         if (text := found[name]) is not None and THOUGHT not in text:
-            yield f"it drops <think> blocks from {where}"
+            yield f"it drops {name} (<think> blocks)"
     if found["a system message"] is None:
         yield "it takes no system message"
     if _SENTENCE.search(asked.partition(USER.content)[0]):

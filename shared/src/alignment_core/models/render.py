@@ -108,7 +108,9 @@ class _Child:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
 
-    def render(self, template: str, messages: list[dict[str, str]], tokens: Mapping[str, Any], prompt: bool) -> Rendered:
+    def render(
+        self, template: str, messages: list[dict[str, str]], tokens: Mapping[str, Any], prompt: bool
+    ) -> Rendered:
         asked = json.dumps([template, messages, {k: str(v) for k, v in tokens.items()}, prompt])
         with self._lock:
             if self._process is None:
@@ -128,7 +130,8 @@ class _Child:
     @staticmethod
     def _ask(process: subprocess.Popen[str], asked: str) -> dict[str, Any] | None:
         """The child's answer; None where the system ended it."""
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
             process.stdin.write(asked + "\n")
             process.stdin.flush()

@@ -160,8 +160,8 @@ def _found_span(tokenizer: Any, messages: Sequence[Message], before: str) -> Spa
     lead, tail, ends = around(tokenizer, messages)
     if not ends:
         raise UserError(
-            "the chat template ends a reply with none of the tokenizer's special tokens, so a model trained by it would "
-            "not stop; use another template"
+            "the chat template ends a reply with none of the tokenizer's special tokens, so a model trained by it "
+            "would not stop; use another template"
         )
     if lead is None:
         raise UserError(_OTHER)
