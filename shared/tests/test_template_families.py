@@ -41,7 +41,8 @@ BOS = {"<|begin_of_text|>", "<s>", "<bos>", "<｜begin▁of▁sentence｜>", "<|
 EOS = {
     "gemma-2-it": "<eos>", "gemma-3-it": "<eos>", "phi-3-mini-instruct": "<|endoftext|>", "phi-4": "<|im_end|>",
     "phi-4-mini-instruct": "<|endoftext|>", "granite-3.0-instruct": "<|end_of_text|>",
-    "granite-3.1-instruct": "<|end_of_text|>", "mistral-7b-instruct-v0.3": "</s>", "qwen3": "<|im_end|>", "qwen3-instruct-2507": "<|im_end|>",
+    "granite-3.1-instruct": "<|end_of_text|>", "qwen3": "<|im_end|>",
+    "mistral-7b-instruct-v0.3": "</s>", "qwen3-instruct-2507": "<|im_end|>",
     "qwen3-nonthinking": "<|im_end|>",
 }  # fmt: skip
 ENDS = {  # what ends a turn, where that is not the end-of-text token
