@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from alignment_core.errors import UserError
 from alignment_core.models.choose_template import template_for
-from alignment_core.models.load import resolve
 from alignment_core.models.noise import hush, quiet
 
 if TYPE_CHECKING:
@@ -36,13 +35,16 @@ def expected(settings: ModelSettings) -> Template | None:
 
 
 def _folder(settings: ModelSettings) -> Path | None:
-    """The folder of the model's tokenizer: its own, or its snapshot in the hub's cache."""
-    resolved = resolve(settings)
-    if resolved.folder is not None:
-        return resolved.folder
+    """The folder of the model's tokenizer: its own, or its snapshot in the hub's cache; None where there is neither."""
+    folder = Path(settings.name).expanduser()
+    if folder.is_dir() or settings.revision is None:
+        return folder if folder.is_dir() else None
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(str(resolved.hub_id), "tokenizer_config.json", revision=resolved.revision)
+    try:
+        found = try_to_load_from_cache(settings.name, "tokenizer_config.json", revision=settings.revision)
+    except ValueError:  # not a repository's name: loading will say so
+        return None
     return Path(found).parent if isinstance(found, str) else None
 
 
