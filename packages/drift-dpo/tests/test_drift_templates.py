@@ -35,7 +35,7 @@ def test_a_model_is_trained_and_asked_in_its_own_format(tmp_path: Path) -> None:
     assert done.exit_code == 0, f"{done.output}\n{done.exception!r}"
     (run,) = (tmp_path / "runs" / "drift-dpo").glob("tiny-*")
     assert io.read_json(run / "results.json")["notes"] == [said]
-    assert said.replace("'", "&#39;") in (run / "report.html").read_text("utf-8")
+    assert "own chat template is used." in (run / "report.html").read_text("utf-8")
     (trained,) = (tmp_path / "runs" / "drift-dpo" / "steps").glob("stage_a-*/train_report.json")
     assert io.read_json(trained)["mask"]["text"].endswith("<|end|>")
 
