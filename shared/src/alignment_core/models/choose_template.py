@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,10 @@ def template_for(settings: ModelSettings, tokenizer: Any) -> Template:
     if own is None:
         raise UserError(f"{settings.name}: its tokenizer has no chat template; {_CHOICES}")
     given = _with(tokenizer, own)
-    return _automatic(given, shown) if name == "auto" else _own(given, shown, probes.renderings(given))
+    if name == "auto":
+        return _automatic(given, shown)
+    found = _own(given, shown, probes.renderings(given))
+    return found if found.notes[0] != _plainly(shown) else replace(found, notes=())
 
 
 def _named(settings: ModelSettings) -> str:
@@ -124,11 +128,16 @@ def _told(different: list[str]) -> str:
     return f"{len(different)} of {len(probes.PROBES)} probe conversations differ, first {different[0]!r}"
 
 
+def _plainly(shown: str) -> str:
+    """The note where there is nothing to say of the own template; settings that ask for it need none."""
+    return f"{shown}: the tokenizer's own chat template is used."
+
+
 def _own(given: Any, shown: str, theirs: Mapping[str, str | None], *reasons: str) -> Template:
     """The tokenizer's own template, with a note on what it does."""
     obstacle = probes.obstacle(given)
     refused = [f"no reply can be trained by it: {obstacle}"] if obstacle else []
     said = "; ".join((*reasons, *probes.remarks(given, theirs), *refused))
-    note = f"{shown}: the tokenizer's own chat template is used{f': {said}' if said else ''}."
+    note = f"{_plainly(shown)[:-1]}: {said}." if said else _plainly(shown)
     ends = (*probes.ends(given), *filter(None, [given.eos_token]))
     return Template("own", given.chat_template, tuple(dict.fromkeys(ends)), (note,), obstacle)
