@@ -152,7 +152,7 @@ class _Child:
 def _child(process: int) -> _Child:
     """The child of this process; a forked process gets its own."""
     child = _Child()
-    atexit.register(child.end)
+    atexit.register(lambda: child.end() if os.getpid() == process else None)
     return child
 
 
