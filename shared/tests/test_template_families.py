@@ -175,6 +175,7 @@ def test_a_generation_prompt_that_opens_thinking_cannot_be_trained():
     tokenizer, picked = chosen("deepseek-r1-distill-qwen")
     assert "its generation prompt opens with '<｜Assistant｜><think>\\n'" in picked.notes[0]
     assert "it drops thinking in an earlier reply (<think> blocks); it drops thinking in the reply" in picked.notes[0]
+    assert "it writes a system message otherwise" not in picked.notes[0]
     assert "writes a prompt differently once its reply follows" in picked.obstacle
     assert template.encode_prompt(tokenizer, [USER])
     with pytest.raises(UserError, match="writes a prompt differently once its reply follows"):

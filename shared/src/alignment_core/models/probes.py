@@ -113,8 +113,11 @@ def obstacle(tokenizer: Any) -> str:
 
 def _training(asked: str, found: Mapping[str, str | None]) -> Iterator[str]:
     """What is trained before a reply's text, and where a prompt is another once a reply follows."""
-    lead = (found["a reply"] or "").removeprefix(asked).partition(REPLY.content)[0]
-    if lead.strip() and (found["a reply"] or "").startswith(asked):
+    whole = found["a reply"] or ""
+    if not whole.startswith(asked):
+        return
+    lead = whole.removeprefix(asked).partition(REPLY.content)[0]
+    if lead.strip():
         yield f"a trained reply begins with {lead!r}"
     both = found["a system message"], found["a reply with a system message"]
     if both[0] is not None and both[1] is not None and not both[1].startswith(both[0]):
