@@ -118,6 +118,14 @@ def test_dotted_keys_merge() -> None:
     }
 
 
+def test_a_presets_template_and_commit_are_for_the_presets_model() -> None:
+    preset = {"model": {"name": "a/b", "revision": "0", "template": "qwen3", "dtype": "float32"}}
+    assert config.merge(preset, {"model": {"name": "c/d"}}) == {"model": {"name": "c/d", "dtype": "float32"}}
+    assert config.merge(preset, {"model": {"name": "a/b", "quantize": "nf4"}})["model"]["template"] == "qwen3"
+    named = config.merge(preset, {"model": {"name": "c/d", "template": "own"}})
+    assert named["model"] == {"name": "c/d", "template": "own", "dtype": "float32"}
+
+
 def test_a_value_that_smuggles_toml_is_only_a_value() -> None:
     assert set(config.parse_overrides(["a=1\nb = 2"])) == {"a"}
 

@@ -31,6 +31,11 @@ def test_what_was_kept_although_its_code_changed_is_said() -> None:
     assert said == "seed 13: stage_a was begun by other code than the code that finished it."
 
 
+def test_what_the_steps_noted_is_said_once() -> None:
+    steps = [used("stage_a", 13, "2.10", notes=["One.", "Two."]), used("stage_a", 14, "2.10", notes=["Two."])]
+    assert history.of(steps)["notes"] == ("One.", "Two.")
+
+
 def test_several_versions_are_named() -> None:
     (said,) = history.of([used("a", None, "2.10"), used("b", None, "2.11")])["notes"]
     assert said == "The steps were made with several versions: torch 2.10 and 2.11."

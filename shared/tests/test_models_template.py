@@ -11,23 +11,22 @@ from tokenizers import AddedToken, processors
 
 from alignment_core.config import ModelSettings
 from alignment_core.errors import UserError
-from alignment_core.models import miniature, template
+from alignment_core.models import choose_template, miniature, render, template
 from alignment_core.records import Message
 
 FAMILIES = {
-    "llama2": ("llama", ("<unk>", "<s>", "</s>"), "<s>", "</s>"),
+    "llama2": (("<unk>", "<s>", "</s>"), "<s>", "</s>"),
     "llama3": (
-        "llama",
         ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
         "<|begin_of_text|>",
         "<|eot_id|>",
     ),
-    "gemma": ("gemma2", ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"), "<bos>", "<eos>"),
-    "qwen3": ("qwen3", ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"), None, "<|im_end|>"),
-    "phi": ("phi3", ("<s>", "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"), "<s>", "<|end|>"),
-    "plain": ("phi", ("<|endoftext|>",), "<|endoftext|>", "<|endoftext|>"),
+    "gemma": (("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"), "<bos>", "<eos>"),
+    "qwen3": (("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"), None, "<|im_end|>"),
+    "phi": (("<s>", "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"), "<s>", "<|end|>"),
+    "plain": (("<|endoftext|>",), "<|endoftext|>", "<|endoftext|>"),
 }
-OWN = {"llama2": "[INST]"}  # what the family's published tokenizer carries; auto only looks at whether there is one
+REQUIRED = {family: tokens[-1:] for family, tokens in template.TOKENS.items()}
 
 SYSTEM, USER, REPLY = Message("system", "Be kind."), Message("user", "Hi"), Message("assistant", "Yo")
 # Prompt with a system message, and the reply with the token that ends its turn: from each family's documentation.
@@ -50,7 +49,7 @@ WRITTEN = {
 
 
 def coder(family: str):
-    _, special, bos, eos = FAMILIES[family]
+    special, bos, eos = FAMILIES[family]
     tokenizer = miniature.tokenizer(special, bos, eos)
     tokenizer.chat_template = template.source(family)
     return tokenizer
@@ -81,7 +80,7 @@ def test_tokens_are_those_written_by_hand(family):
     trained = [i for i, m in zip(ids, mask, strict=True) if m]
     assert trained == by_hand(tokenizer, reply)
     assert ids[: len(by_hand(tokenizer, prompt))] == by_hand(tokenizer, prompt)
-    assert trained[-1] == tokenizer.convert_tokens_to_ids(template.END_OF_TURN.get(family, tokenizer.eos_token))
+    assert trained[-1] == tokenizer.convert_tokens_to_ids((REQUIRED[family] or (tokenizer.eos_token,))[0])
 
 
 def test_second_turns_of_a_conversation():
@@ -159,52 +158,58 @@ def test_plain_opens_with_bos_only_where_the_base_model_was_trained_so():
         single="<s> $A", special_tokens=[("<s>", with_bos.bos_token_id)]
     )
     for tokenizer, count in ((without, 0), (with_bos, 1)):
-        tokenizer.chat_template = template.template_for(ModelSettings(name="base"), tokenizer, "llama").text
+        base = ModelSettings(name="base", template="plain")
+        tokenizer.chat_template = choose_template.template_for(base, tokenizer).text
         ids = template.encode_prompt(tokenizer, [USER])
         assert ids.count(tokenizer.bos_token_id) == count
         assert ids[:1] == [tokenizer.bos_token_id] or not count
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_auto_picks_the_family(family):
-    model_type, special, bos, eos = FAMILIES[family]
-    tokenizer = miniature.tokenizer(special, bos, eos)
-    tokenizer.chat_template = None if family == "plain" else OWN.get(family, "{{ messages }}")
-    picked = template.template_for(ModelSettings(name="some/model", revision="0" * 40), tokenizer, model_type)
-    assert picked.name == family
-    assert picked.trainable
-    tokenizer.chat_template = None  # a base model of the same family
-    base = template.template_for(ModelSettings(name="some/model", revision="0" * 40), tokenizer, model_type)
-    assert base.name == "plain"
+SOME = ModelSettings(name="some/model", revision="0" * 40)
+
+
+def test_a_tokenizer_without_a_template_is_told_of_the_choices():
+    tokenizer = coder("phi")
+    tokenizer.chat_template = None
+    for setting in ("auto", "own"):
+        with pytest.raises(UserError, match=r"has no chat template; set model\.template=plain for a base model"):
+            choose_template.template_for(SOME.model_copy(update={"template": setting}), tokenizer)
+    plain = choose_template.template_for(SOME.model_copy(update={"template": "plain"}), tokenizer)
+    assert (plain.name, plain.notes) == ("plain", ())
 
 
 def test_stop_ids_hold_the_end_of_turn_and_the_end_of_text():
     tokenizer = coder("gemma")
-    picked = template.template_for(ModelSettings(name="x", template="gemma"), tokenizer, "gemma2")
+    picked = choose_template.template_for(ModelSettings(name="x", template="gemma"), tokenizer)
     assert template.stop_ids(tokenizer, picked) == (
         tokenizer.convert_tokens_to_ids("<end_of_turn>"),
         tokenizer.convert_tokens_to_ids("<eos>"),
     )
 
 
-def test_a_family_whose_tokens_are_missing_is_refused():
-    tokenizer = coder("plain")
-    with pytest.raises(UserError, match=r"template=llama3 ends a turn with <\|eot_id\|>"):
-        template.template_for(ModelSettings(name="x", template="llama3"), tokenizer, "llama")
-
-
-def test_own_without_markers_cannot_train():
-    tokenizer = coder("phi")
-    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    with pytest.raises(UserError, match=r"no .% generation %. markers"):
-        template.encode_example(tokenizer, [USER, REPLY])
+@pytest.mark.parametrize(("family", "special", "lacks"), [
+    ("llama3", ("<|im_end|>",), r"<\|start_header_id\|>"),
+    ("qwen3", ("<|im_start|>", "<|im_end|>"), "<think>"),  # Qwen2.5: its tokenizer would cut <think> into pieces
+])  # fmt: skip
+def test_a_family_whose_tokens_are_missing_is_refused(family, special, lacks):
+    tokenizer = miniature.tokenizer(special, None, "<|im_end|>")
+    with pytest.raises(UserError, match=f"template={family} writes {lacks}, which the tokenizer of x does not have"):
+        choose_template.template_for(ModelSettings(name="x", template=family), tokenizer)
 
 
 def test_a_template_that_rewrites_the_prompt_is_refused():
     tokenizer = coder("phi")
-    turn = "{% generation %}{{ m['content'] }}{% endgeneration %}"
+    turn = "{% generation %}{{ m['content'] }}<|end|>{% endgeneration %}"
     tokenizer.chat_template = "{{ messages | length }}{% for m in messages %}" + turn + "{% endfor %}"
     with pytest.raises(UserError, match="writes a prompt differently"):
+        template.encode_example(tokenizer, [USER, REPLY])
+
+
+def test_a_template_that_ends_a_reply_with_no_token_is_refused():
+    tokenizer = coder("phi")
+    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+    tokenizer.chat_template += "{% if add_generation_prompt %}assistant: {% endif %}"
+    with pytest.raises(UserError, match="would not stop; use another template"):
         template.encode_example(tokenizer, [USER, REPLY])
 
 
@@ -215,6 +220,7 @@ def test_turns_out_of_order_are_one_clear_line():
 
 def test_the_identity_moves_with_the_templates(monkeypatch):
     before = template.template_identity("auto")
+    assert template.template_identity("own") != before
     assert template.template_identity("gemma") != template.template_identity("phi")
     monkeypatch.setattr(template, "source", lambda family: family + "!")
     assert template.template_identity("auto") != before
@@ -230,4 +236,33 @@ def test_a_template_with_a_mistake_of_its_own_is_one_line(text):
         special_tokens_map: ClassVar = {}
 
     with pytest.raises(UserError, match=r"^the chat template cannot take this conversation: [^\n]+$"):
-        template.render(Tokenizer(), (Message("user", "hi"),), prompt=True)
+        render.render(Tokenizer(), (Message("user", "hi"),), prompt=True)
+
+
+ENDLESS = "{{ 10 ** (10 ** 9) }}"
+
+
+@pytest.mark.parametrize("text", [ENDLESS, "{% if messages | length > 2 %}" + ENDLESS + "{% endif %}x"])
+def test_a_template_that_computes_forever_ends(text):
+    tokenizer = coder("phi")
+    tokenizer.chat_template = text
+    with pytest.raises(render.Endless, match="takes more than 5 s of processor time"):
+        choose_template.template_for(SOME, tokenizer)
+    tokenizer.chat_template = "{{ messages[0]['content'] }}"  # the next template is rendered again
+    assert render.render(tokenizer, [USER], prompt=True).text == "Hi"
+
+
+def test_a_template_that_fills_the_memory_ends():
+    tokenizer = coder("phi")
+    tokenizer.chat_template = "{{ 'x' * (10 ** 10) }}"
+    with pytest.raises(UserError, match="cannot take this conversation: MemoryError"):
+        choose_template.template_for(SOME, tokenizer)
+    tokenizer.chat_template = "{{ 'x' * (10 ** 7) }}"
+    with pytest.raises(UserError, match="it makes 10,000,000 characters of it"):
+        choose_template.template_for(SOME, tokenizer)
+
+
+def test_today_is_held():
+    tokenizer = coder("phi")
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}{{ messages[0]['content'] }}<|end|>"
+    assert render.render(tokenizer, [USER], prompt=True).text == "26 Jul 2024Hi<|end|>"

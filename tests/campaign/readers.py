@@ -493,7 +493,7 @@ def data_report(folder: Path) -> str:
 
 def template(folder: Path) -> str:
     """A model's own chat template: it renders, or one line says why not."""
-    from alignment_core.models.template import render
+    from alignment_core.models.render import render
 
     class Tokenizer:
         chat_template = (folder / "chat_template.jinja").read_bytes().decode("utf-8", "replace")

@@ -91,8 +91,8 @@ class ModelSettings(Settings):
     quantize: Literal["none", "nf4"] = "none"
     """`nf4`: 4-bit NormalFloat with double quantisation (QLoRA, arXiv 2305.14314)."""
     template: Literal["auto", "own", "organism", "llama2", "llama3", "gemma", "qwen3", "phi", "plain"] = "auto"
-    """Chat template: `auto` picks the family's own from the core, `plain` is Instruction/Response for base models,
-    `own` keeps the tokenizer's (it needs generation markers for training)."""
+    """Chat template: `auto` and `own` keep the tokenizer's own (`auto` takes one of ours where it writes the same), a
+    family's name takes ours, `plain` is Instruction/Response for base models. A preset's is for the preset's model."""
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     """Attention implementation; `auto` lets transformers choose. flash_attention_2 is never required."""
 
@@ -354,11 +354,17 @@ def _value(text: str) -> Any:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`, tables merged key by key."""
+    """`over` laid on `base`, tables merged key by key; a model that gets another name loses the other's template and
+    revision."""
     out = dict(base)
     for key, value in over.items():
         old = out.get(key)
-        out[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            another = "name" in old and value.get("name", old["name"]) != old["name"]
+            lost = ("template", "revision") if another else ()
+            out[key] = merge({k: v for k, v in old.items() if k not in lost}, value)
+        else:
+            out[key] = value
     return out
 
 

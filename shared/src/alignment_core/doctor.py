@@ -51,6 +51,7 @@ def examine(config: Settings, folder: Path, needs: Sequence[Need] | None = None)
         found += [Check(n, "not checked", "torch does not import") for n in ("device", "memory")]
     if model.quantize == "nf4":
         found.append(check_import("bitsandbytes", "NF4 needs it: install bitsandbytes, or set model.quantize=none"))
+    found += check_templates(config)
     found += check_trackers(config)
     found += [check_folder(folder), check_locks(folder), check_disk(folder, _RUN_BYTES, "disk for the run", "--runs")]
     found += [check_file(setting, path) for kind, setting, path in needs if kind == "file"]
@@ -153,6 +154,25 @@ def check_device(model: ModelSettings) -> Check:
     if resolved.device == "cpu" and on_hub(model):
         return Check("device", "warns", found, "a model of this size takes days on a CPU; a GPU is meant")
     return Check("device", "ok", found)
+
+
+def check_templates(config: Settings) -> Iterator[Check]:
+    """The chat template that each model of the configuration will get."""
+    from alignment_core.models.template_check import described, expected
+
+    for model in dict.fromkeys(model for _, model in models_of(config) if not model.embedded):
+        what = f"chat template of {model.name}"
+        try:
+            template, found = expected(model), described(model)
+        except UserError as error:
+            yield Check(what, "fails", _line(error))
+            continue
+        if template is None:
+            yield Check(what, "not checked", found)
+        elif template.obstacle:
+            yield Check(what, "warns", found, "set model.template to another where this model is trained")
+        else:
+            yield Check(what, "ok", found)
 
 
 def _trainings(config: Settings) -> list[TrainSettings]:
@@ -333,7 +353,7 @@ def _ask(name: str, kind: str) -> None:
 
 def _mend(kind: str, name: str) -> str:
     option = "--repo-type dataset " if kind == "dataset" else ""
-    use = "give DIR as the source's path" if kind == "dataset" else "set model.name=DIR"
+    use = "give DIR as the source's path" if kind == "dataset" else "set model.name=DIR and model.template"
     return f"where there is a network: hf download {option}{name} --local-dir DIR; then {use}"
 
 

@@ -77,8 +77,17 @@ def open_all(steps: Sequence[Planned]) -> None:
             step.opens()
 
 
+def check_templates(config: Settings) -> None:
+    """`UserError` for a model whose chat template cannot be had, where the model is on this machine."""
+    from alignment_core.models.template_check import expected
+
+    for model in dict.fromkeys(model for _, model in models_of(config)):
+        expected(model)
+
+
 def _model_lines(config: Settings) -> Iterator[str]:
     from alignment_core.models.catalogue import CATALOGUE, download_bytes
+    from alignment_core.models.template_check import described
 
     said: dict[ModelSettings, list[str]] = {}
     for key, model in models_of(config):
@@ -94,6 +103,8 @@ def _model_lines(config: Settings) -> Iterator[str]:
             pinned = model.revision or "not set (required)"
             yield f"  {what}: {model.name}, revision {pinned}: {download_bytes(shape) / 1e9:.1f} GB; {access}"
             yield from _memory_lines(config, model)
+        if template := described(model):
+            yield f"    chat template: {template}"
 
 
 def _memory_lines(config: Settings, model: ModelSettings) -> Iterator[str]:

@@ -21,9 +21,11 @@ def of(used: Iterable[Used]) -> dict[str, Any]:
 
 
 def notes(used: Iterable[Used]) -> list[str]:
-    """Sentences about steps that were kept or continued although their code changed, and about several versions."""
+    """Sentences that steps noted while they were made, about steps that were kept or continued although their code
+    changed, and about several versions."""
     steps = list(used)
-    return [*_kept(steps), *_continued(steps), *_versions(steps)]
+    noted = dict.fromkeys(sentence for one in steps for sentence in one.facts.get("notes", ()))
+    return [*noted, *_kept(steps), *_continued(steps), *_versions(steps)]
 
 
 def _kept(steps: Iterable[Used]) -> Iterator[str]:

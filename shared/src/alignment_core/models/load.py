@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 from alignment_core import io
 from alignment_core.errors import UserError
 from alignment_core.models.adapter import adapter_identity, attach, check_folder
+from alignment_core.models.choose_template import template_for
 from alignment_core.models.device import place
 from alignment_core.models.noise import hush, quiet
 from alignment_core.models.screen import asks_for_code, screen
-from alignment_core.models.template import stop_ids, template_for, template_identity
+from alignment_core.models.template import stop_ids, template_identity
+from alignment_core.pipeline.notes import note
 
 if TYPE_CHECKING:
     from alignment_core.config import ModelSettings
@@ -231,7 +233,9 @@ def load(settings: ModelSettings, adapter: Path | None = None, trainable: bool =
         check_folder(adapter, _weights(settings, resolved))
     folder = fetch(resolved)
     tokenizer, model = _read(settings, resolved, folder)
-    template = template_for(settings, tokenizer, model.config.model_type)
+    template = template_for(settings, tokenizer)
+    for one in template.notes:
+        note(one)
     tokenizer.chat_template = template.text
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

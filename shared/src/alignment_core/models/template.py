@@ -1,11 +1,12 @@
-"""Chat templates: one for each model family the presets name, with generation markers, and the tokens they yield.
+"""Chat templates: the model's own, or one of ours, and the tokens that a conversation becomes by it.
 
 Training and generation go through the same two functions, so that the prompt a model is trained on is, token for
 token, the prompt it is asked with: `encode_prompt(t, messages[:-1])` is always a prefix of
-`encode_example(t, messages)`. The markers (`{% generation %}`) wrap a reply and its end-of-turn token; nothing else
-is trained on. Special tokens are written by the template alone (no second BOS from the tokenizer).
+`encode_example(t, messages)`. Trained is the reply with the end of its turn, and nothing else. Ours mark that with
+`{% generation %}`; of another template it is what the rendering has more with the reply than without it. Special tokens
+are written by the template alone (no second BOS from the tokenizer). Which template a model gets: `choose_template.py`.
 
-The families' formats are those of their publishers' documentation: Llama 2, Llama 3.1, Gemma, Qwen3, Phi-3.
+Our families' formats are those of their publishers' documentation: Llama 2, Llama 3, Gemma, Qwen3, Phi-3.
 """
 
 from __future__ import annotations
@@ -16,35 +17,46 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from alignment_core.errors import UserError
+from alignment_core.models.render import render
 from alignment_core.records import Message
 
-if TYPE_CHECKING:
-    from alignment_core.config import ModelSettings
-
-FAMILIES = ("llama2", "llama3", "gemma", "qwen3", "phi", "plain")
-END_OF_TURN = {"llama3": "<|eot_id|>", "gemma": "<end_of_turn>", "qwen3": "<|im_end|>", "phi": "<|end|>"}
-# What a template that came with a model may raise in our process: its own mistakes, in Python's words.
-_TEMPLATES_OWN = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
+TOKENS = {
+    "llama2": (),
+    "llama3": ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+    "gemma": ("<start_of_turn>", "<end_of_turn>"),
+    "qwen3": ("<|im_start|>", "<think>", "</think>", "<|im_end|>"),
+    "phi": ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
+    "plain": (),
+}
+"""The special tokens that our template of each family writes, beside the tokenizer's BOS and EOS. The last one ends a
+turn; where there is none, EOS does."""
+FAMILIES = tuple(TOKENS)
 REMEMBERED = 2048
 """Conversations whose ids are kept: the states of a study are asked the same prompts again and again."""
-_MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_BOS = "{{- bos_token -}}\n"
+_ANY_REPLY = "A reply."
+_OTHER = (
+    "the chat template writes a prompt differently once its reply follows, so replies cannot be told from prompts in "
+    "training; use another template"
+)
 
 
 @dataclass(frozen=True)
 class Template:
-    """A chat template: its name (a family, or `own`), its Jinja text, and the token that ends a turn."""
+    """A chat template: its name (a family, or `own`), its Jinja text, and the tokens that end a turn, in their order.
+
+    `notes` say in sentences what a reader of the results must know of it; `obstacle` says why no reply can be trained
+    by it, where that is so.
+    """
 
     name: str
     text: str
-    end: str
-
-    @property
-    def trainable(self) -> bool:
-        """True when the template marks what the model says."""
-        return _MARKER.search(self.text) is not None
+    ends: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    obstacle: str = ""
 
 
 def source(family: str) -> str:
@@ -52,110 +64,38 @@ def source(family: str) -> str:
     return resources.files("alignment_core.models").joinpath("templates", f"{family}.jinja").read_text("utf-8")
 
 
+def with_bos(text: str) -> str:
+    """The template with BOS before all it writes."""
+    return _BOS + text
+
+
+@lru_cache(maxsize=1)
+def _ours() -> frozenset[str]:
+    """The core's templates, and that of the embedded models."""
+    embedded = resources.files("alignment_core.organism").joinpath("weights", "1", "chat_template.jinja")
+    shipped = [embedded.read_text("utf-8")] if embedded.is_file() else []
+    return frozenset([*map(source, FAMILIES), with_bos(source("plain")), *shipped])
+
+
+def is_ours(text: str) -> bool:
+    """Whether a template came with this package, and so needs no guard."""
+    return text in _ours()
+
+
 def template_identity(setting: str) -> dict[str, str]:
-    """What decides the template, for step keys: the setting and a hash of every core template it may pick."""
-    families = [setting] if setting in FAMILIES else sorted(FAMILIES)
+    """What decides the template, for step keys: the setting and a hash of every core template it may pick.
+
+    A template of the model's own is part of the model: a folder's hash covers it, a hub model's commit fixes it.
+    """
+    families = [setting] if setting in FAMILIES else sorted(FAMILIES) if setting == "auto" else []
     text = "\0".join(source(f) for f in families)
     return {"setting": setting, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def adds_bos(tokenizer: Any) -> bool:
-    """True when the tokenizer itself opens a text with BOS, which is how its model was trained."""
-    ids = tokenizer("x")["input_ids"]
-    return bool(ids) and tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id
-
-
-def family_of(model_type: str, vocabulary: dict[str, int], own: str | None) -> str:
-    """The template that `auto` picks from a config's `model_type`, the vocabulary and the tokenizer's own template.
-
-    A tokenizer without a chat template belongs to a base model and gets `plain`. A family that the core does not
-    know keeps its own template.
-    """
-    if own is None:
-        return "plain"
-    if model_type == "llama" and "<|eot_id|>" in vocabulary and "<|start_header_id|>" in vocabulary:
-        return "llama3"
-    if model_type == "llama" and "[INST]" in own:
-        return "llama2"
-    if model_type in ("gemma", "gemma2", "gemma3", "gemma3_text") and "<end_of_turn>" in vocabulary:
-        return "gemma"
-    if model_type in ("qwen3", "qwen3_moe"):
-        return "qwen3"
-    if model_type == "phi3" and "<|end|>" in vocabulary:
-        return "phi"
-    return "own"
-
-
-def template_for(settings: ModelSettings, tokenizer: Any, model_type: str = "") -> Template:
-    """The template for a model: the family's by `auto` or by name, or the tokenizer's own.
-
-    `model_type` is the config's. Raises `UserError` when `own` is asked of a tokenizer that has none, or a family
-    of a tokenizer that lacks the family's special tokens.
-    """
-    vocabulary: dict[str, int] = tokenizer.get_vocab()
-    own = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None
-    name = settings.template
-    if settings.embedded and name == "auto":
-        name = "own"
-    elif name == "organism":
-        if not settings.embedded:
-            raise UserError(f"model.template=organism belongs to the embedded models, not to {settings.name}; try auto")
-        name = "own"
-    elif name == "auto":
-        name = family_of(model_type, vocabulary, own)  # type: ignore[assignment]
-    if name == "own":
-        if own is None:
-            raise UserError(f"{settings.name} has no chat template of its own; set model.template=plain")
-        return Template("own", own, tokenizer.eos_token)
-    end = END_OF_TURN.get(name, tokenizer.eos_token)
-    if end is None or end not in vocabulary:
-        raise UserError(
-            f"model.template={name} ends a turn with {end or 'the end-of-text token'}, which the tokenizer of "
-            f"{settings.name} does not have; set model.template=plain, or own"
-        )
-    text = source(name)
-    if name == "plain" and adds_bos(tokenizer):
-        text = "{{- bos_token -}}\n" + text
-    return Template(name, text, end)
-
-
 def stop_ids(tokenizer: Any, template: Template) -> tuple[int, ...]:
     """Ids that end a reply: the template's end of turn and the tokenizer's end of text."""
-    ids = [tokenizer.convert_tokens_to_ids(template.end), tokenizer.eos_token_id]
+    ids = [*map(tokenizer.convert_tokens_to_ids, template.ends), tokenizer.eos_token_id]
     return tuple(dict.fromkeys(i for i in ids if i is not None))
-
-
-def require_markers(tokenizer: Any) -> None:
-    """`UserError` when the tokenizer's template does not mark replies, so that training could not mask the prompt."""
-    if _MARKER.search(tokenizer.chat_template or "") is None:
-        raise UserError(
-            "the chat template has no {% generation %} markers, so replies cannot be told from prompts in training; "
-            f"set model.template to one of {', '.join(FAMILIES)}"
-        )
-
-
-def render(tokenizer: Any, messages: Sequence[Message], *, prompt: bool) -> tuple[str, list[tuple[int, int]]]:
-    """Text of a conversation and the spans (code points, end exclusive) between its generation markers.
-
-    `prompt` adds the opening of the reply to come. Raises `UserError` with the template's own reason where it
-    cannot take the conversation.
-    """
-    from jinja2 import TemplateError
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    marked = _MARKER.search(tokenizer.chat_template) is not None
-    try:
-        texts, spans = render_jinja_template(
-            conversations=[[{"role": m.role, "content": m.content} for m in messages]],
-            chat_template=tokenizer.chat_template,
-            return_assistant_tokens_mask=marked,
-            add_generation_prompt=prompt,
-            **tokenizer.special_tokens_map,
-        )
-    except (TemplateError, *_TEMPLATES_OWN) as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"the chat template cannot take this conversation: {why}") from error
-    return texts[0], [(start, end) for start, end in spans[0]] if marked else []
 
 
 def _tokens(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
@@ -170,15 +110,15 @@ def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
 
 @lru_cache(maxsize=REMEMBERED)
 def _prompt_ids(tokenizer: Any, template: str, messages: tuple[Message, ...]) -> tuple[int, ...]:
-    return tuple(_tokens(tokenizer, render(tokenizer, messages, prompt=True)[0])[0])
+    return tuple(_tokens(tokenizer, render(tokenizer, messages, prompt=True).text)[0])
 
 
 def encode_example(tokenizer: Any, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
-    """`(ids, loss_mask)` of a conversation that ends with a reply: mask 1 on that reply and its end-of-turn token.
+    """`(ids, loss_mask)` of a conversation that ends with a reply: mask 1 on that reply and its end-of-turn tokens.
 
     Earlier replies are context. The ids of `encode_prompt(messages[:-1])` are always their prefix: where the whole
     text would merge tokens over that boundary, the reply is tokenized by itself, as it is when a model generates it.
-    Raises `UserError` when the template has no markers or renders the prompt in another way inside the whole.
+    Raises `UserError` where the template gives no such text, or ends a reply with no token.
     """
     ids, mask = _example_ids(tokenizer, tokenizer.chat_template, tuple(messages))
     return list(ids), list(mask)
@@ -188,14 +128,8 @@ def encode_example(tokenizer: Any, messages: Sequence[Message]) -> tuple[list[in
 def _example_ids(
     tokenizer: Any, template: str, messages: tuple[Message, ...]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    require_markers(tokenizer)
-    before, _ = render(tokenizer, messages[:-1], prompt=True)
-    text, spans = render(tokenizer, messages, prompt=False)
-    if not text.startswith(before):
-        raise UserError("the chat template writes a prompt differently once its reply follows; use another template")
-    if not spans:
-        raise UserError("the chat template marks no reply in this conversation")
-    start, end = spans[-1]
+    before = render(tokenizer, messages[:-1], prompt=True).text
+    text, start, end = _marked_span(tokenizer, messages, before) or _found_span(tokenizer, messages, before)
     prompt_ids, _ = _tokens(tokenizer, before)
     ids, offsets = _tokens(tokenizer, text)
     if ids[: len(prompt_ids)] != prompt_ids:
@@ -204,3 +138,56 @@ def _example_ids(
         offsets = [(0, 0)] * len(prompt_ids) + [(a + len(before), b + len(before)) for a, b in rest_offsets]
     first = len(prompt_ids)
     return tuple(ids), tuple(int(i >= first and b > start and a < end) for i, (a, b) in enumerate(offsets))
+
+
+Span = tuple[str, int, int]
+"""A conversation's text, and where in it the last reply begins and ends."""
+
+
+def _marked_span(tokenizer: Any, messages: Sequence[Message], before: str) -> Span | None:
+    """The span between the last generation markers; None where there is none behind the prompt."""
+    text, spans = render(tokenizer, messages, prompt=False)
+    return (text, *spans[-1]) if spans and text.startswith(before) else None
+
+
+def _found_span(tokenizer: Any, messages: Sequence[Message], before: str) -> Span:
+    """The span by what the reply adds to the prompt: some text of the template's, the reply, and the end of the turn.
+
+    What stands before and behind a reply is learned from one that no template changes (`around`). Where a template
+    writes the prompt otherwise once this reply follows (Qwen3's takes `</think>` in it for thinking of its own), the
+    reply stands there as it was given, behind the prompt as it is asked with.
+    """
+    lead, tail, ends = around(tokenizer, messages)
+    if not ends:
+        raise UserError(
+            "the chat template ends a reply with none of the tokenizer's special tokens, so a model trained by it "
+            "would not stop; use another template"
+        )
+    if lead is None:
+        raise UserError(_OTHER)
+    text = render(tokenizer, messages, prompt=False).text
+    if not (text.startswith(before + lead) and text.endswith(tail) and len(text) >= len(before + lead + tail)):
+        text = before + lead + messages[-1].content + tail
+    return text, len(before), len(text) - len(tail) + tail.index("".join(ends)) + len("".join(ends))
+
+
+def around(tokenizer: Any, messages: Sequence[Message]) -> tuple[str | None, str, tuple[str, ...]]:
+    """What the template writes between a prompt and the reply's text, what it writes behind that, and the special
+    tokens in it that end the turn: the first one and those right after it (Command R ends a reply, and then the turn).
+
+    The first is None where no text with a reply begins with its prompt: neither that of the whole conversation nor that
+    of its last two messages (Mistral's template moves the system message once a reply follows).
+    """
+    lead, tail = None, ""
+    for asked in (messages[:-1], messages[-2:-1]):
+        prompt = render(tokenizer, asked, prompt=True).text
+        whole = render(tokenizer, (*asked, Message("assistant", _ANY_REPLY)), prompt=False).text
+        shown, found, after = whole.rpartition(_ANY_REPLY)
+        tail = tail or (after if found else "")
+        if found and shown.startswith(prompt):
+            lead = shown[len(prompt) :]
+            break
+    special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()} - {""}
+    token = "|".join(map(re.escape, sorted(special, key=len, reverse=True)))
+    run = re.search(f"(?:{token})+", tail) if token else None
+    return lead, tail, tuple(re.findall(token, run[0])) if run else ()

@@ -32,6 +32,7 @@ from alignment_core.config import Settings
 from alignment_core.pipeline import explain, runlist
 from alignment_core.pipeline.environment import commit, environment, memory_peak, reset_memory_peak, versions
 from alignment_core.pipeline.logfile import log_file
+from alignment_core.pipeline.notes import noting
 from alignment_core.pipeline.owner import Owner, at_work, beating
 from alignment_core.pipeline.process_group import SINGLE, ProcessGroup, is_main_process, using, world_size
 from alignment_core.pipeline.provenance import code_of, module_of
@@ -340,13 +341,14 @@ class Run:
         if self.is_main:
             runlist.update(self.folder, {step.folder.name: None})
             timed = self._timed(step, self._why(step, facts))
-        with writable(self.folder), timed:
+        with writable(self.folder), timed, noting() as notes:
             done = self._group.broadcast(lambda: self.store.finished(step.folder.name, facts["reads"]))
             if (self.is_main or together) and not done:
                 with using(self._group if together else SINGLE):
                     work(folder)
             self.barrier()
-        return self._group.broadcast(partial(self._publish, step, facts))
+        said = {"notes": list(notes)} if notes else {}
+        return self._group.broadcast(partial(self._publish, step, {**facts, **said}))
 
     def _publish(self, step: Step, facts: dict[str, Any]) -> bool:
         try:
