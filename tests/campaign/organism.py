@@ -140,7 +140,7 @@ def measure_drift() -> None:
 
 
 def _refusal(rows: Sequence[Mapping[str, Any]], state: str) -> dict[str, float]:
-    (row,) = [r for r in rows if r["metric"] == "harmful_refusal_rate" and r["subject"] == state]
+    (row,) = [r for r in rows if (r["metric"], r["subject"], r["at"]) == ("harmful_refusal_rate", state, {})]
     return {key: row[key] for key in ("value", "low", "high")}
 
 

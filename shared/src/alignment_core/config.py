@@ -8,7 +8,6 @@ the reference page. The sections that several studies share stand here; a study'
 from __future__ import annotations
 
 import math
-import re
 import tomllib
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from pydantic import (
     model_serializer,
 )
 
+from alignment_core.embedded import embedded_seed
 from alignment_core.errors import UserError, nearest
 
 FOR_KEY = {"for": "key"}
@@ -70,12 +70,6 @@ def variable_name(value: str | None) -> str | None:
     return value or None
 
 
-def embedded_seed(name: str) -> int | None:
-    """The pretraining seed of the embedded model that `organism` or `organism:3` names; None for any other name."""
-    found = re.fullmatch(r"organism(?::([1-9][0-9]?))?", name)
-    return int(found[1] or 1) if found else None
-
-
 class ModelSettings(Settings):
     """Which model, and how it is held in memory."""
 
@@ -100,11 +94,6 @@ class ModelSettings(Settings):
     @classmethod
     def _one_name(cls, value: str) -> str:
         return "organism" if embedded_seed(value) == 1 else value
-
-    @property
-    def embedded(self) -> int | None:
-        """The embedded model's pretraining seed; None for any other model."""
-        return embedded_seed(self.name)
 
 
 class LoraSettings(Settings):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alignment_core.config import LoraSettings, ModelSettings, Settings, TrainSettings, models_of, named_files
+from alignment_core.embedded import embedded_seed
 from alignment_core.errors import UserError
 
 State = Literal["ok", "warns", "fails", "not checked"]
@@ -67,7 +68,7 @@ def needs_of(config: Settings, own: Sequence[Need]) -> list[Need]:
 
 def on_hub(model: ModelSettings) -> bool:
     """Whether the model is a hub repository (neither an embedded model nor a folder)."""
-    return model.embedded is None and not Path(model.name).exists()
+    return embedded_seed(model.name) is None and not Path(model.name).exists()
 
 
 def lines(found: Sequence[Check]) -> Iterator[str]:
@@ -160,7 +161,7 @@ def check_templates(config: Settings) -> Iterator[Check]:
     """The chat template that each model of the configuration will get."""
     from alignment_core.models.template_check import described, expected
 
-    for model in dict.fromkeys(model for _, model in models_of(config) if not model.embedded):
+    for model in dict.fromkeys(model for _, model in models_of(config) if not embedded_seed(model.name)):
         what = f"chat template of {model.name}"
         try:
             template, found = expected(model), described(model)
@@ -183,7 +184,7 @@ def needed_memory(config: Settings, model: ModelSettings) -> float | None:
     """Bytes that training needs by the catalogue's shapes; None where the model is not in it."""
     from alignment_core.models.catalogue import CATALOGUE, training_memory
 
-    if model.embedded:
+    if embedded_seed(model.name):
         return _ORGANISM_BYTES
     shape = CATALOGUE.get(model.name)
     if shape is None:

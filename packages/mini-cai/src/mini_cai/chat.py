@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from alignment_core.config import GenerateSettings, ModelSettings
+from alignment_core.embedded import embedded_seed
 from alignment_core.errors import UserError
 from alignment_core.models import load
 from alignment_core.models.generate import context_length, reply_tokens
@@ -67,4 +68,4 @@ def chat(adapter: Path, model: ModelSettings, how: GenerateSettings, seed: int, 
             except (EOFError, KeyboardInterrupt):
                 return
 
-    talk(loaded, lines(), say, how, seed, memory=not model.embedded)
+    talk(loaded, lines(), say, how, seed, memory=not embedded_seed(model.name))

@@ -6,6 +6,7 @@ so, too. A missing score is missing on its side alone and never the worst score.
 
 from __future__ import annotations
 
+from alignment_core.embedded import embedded_seed
 from alignment_core.judging import critics
 from alignment_core.judging.judges import judge_names
 from mini_cai.config import CaiConfig
@@ -34,8 +35,8 @@ def warnings(config: CaiConfig) -> list[str]:
     if graded(config):
         if critics.same_critic(grader, critic):
             out.append(SAME_JUDGE)
-        organism = [m.embedded is not None for m in (config.model, config.base)] + [grader.style == "organism"]
-        if any(organism) and (grader.style == "organism" or grader.model.embedded):
+        answers = any(embedded_seed(m.name) for m in (config.model, config.base))
+        if grader.style == "organism" or (answers and embedded_seed(grader.model.name)):
             out.append(ONE_GRAMMAR)
     if config.baseline != config.base:
         out.append(f"baseline {config.baseline.name} and tuned {config.base.name} differ by more than the fine-tuning")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alignment_core.embedded import embedded_seed
 from alignment_core.models import load
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def start_model(config: OrthConfig, steps: Mapping[str, Step]) -> ModelSettings:
     """The model every attack starts from."""
     if config.setup == "base":
         return config.model
-    family = "own" if config.model.embedded else config.model.template  # an embedded model's comes with its folder
+    # An embedded model's template comes with its folder.
+    family = "own" if embedded_seed(config.model.name) else config.model.template
     return config.model.model_copy(
         update={"name": str(steps["merged"] / "model"), "revision": None, "template": family, "quantize": "none"}
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from alignment_core.cli.study import Study, load
 from alignment_core.config import LoraSettings, ModelSettings, Settings, TrainSettings, models_of, named_files
+from alignment_core.embedded import embedded_seed
 from alignment_core.errors import UserError
 from alignment_core.pipeline.run import Planned, Run
 from alignment_core.progress import duration
@@ -94,8 +95,8 @@ def _model_lines(config: Settings) -> Iterator[str]:
         said.setdefault(model, []).append(key)
     for model, keys in said.items():
         shape, what = CATALOGUE.get(model.name), ", ".join(keys)
-        if model.embedded:
-            yield f"  {what}: embedded model {model.embedded}: nothing to download, under 1 GB of memory, no GPU"
+        if seed := embedded_seed(model.name):
+            yield f"  {what}: embedded model {seed}: nothing to download, under 1 GB of memory, no GPU"
         elif shape is None:
             yield f"  {what}: {model.name}: not in the catalogue; its config.json is read when the run starts"
         else:

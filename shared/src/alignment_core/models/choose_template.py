@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignment_core.embedded import embedded_seed
 from alignment_core.errors import UserError
 from alignment_core.models import probes
 from alignment_core.models.template import FAMILIES, TOKENS, Template, source, with_bos
@@ -34,9 +35,9 @@ def template_for(settings: ModelSettings, tokenizer: Any) -> Template:
     """The template for a model. Raises `UserError` where `auto` or `own` is asked of a tokenizer that has none, or a
     family of a tokenizer that lacks the family's special tokens."""
     own, name, shown = own_text(tokenizer), settings.template, _named(settings)
-    if name == "organism" and not settings.embedded:
+    if name == "organism" and not embedded_seed(settings.name):
         raise UserError(f"model.template=organism belongs to the embedded models, not to {settings.name}; try auto")
-    if settings.embedded and own is not None and name in ("auto", "organism"):
+    if embedded_seed(settings.name) and own is not None and name in ("auto", "organism"):
         return Template("own", own, (tokenizer.eos_token,))
     if name in FAMILIES:
         return _by_name(name, own, tokenizer, shown)

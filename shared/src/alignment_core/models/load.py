@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment_core import io
+from alignment_core.embedded import embedded_seed
 from alignment_core.errors import UserError
 from alignment_core.models.adapter import adapter_identity, attach, check_folder
 from alignment_core.models.choose_template import template_for
@@ -66,10 +67,10 @@ def resolve(settings: ModelSettings) -> Resolved:
     """Settle device, dtype and place without loading or downloading anything; `UserError` names what is wrong."""
     device, dtype = place(settings)
     name, revision = settings.name, settings.revision
-    if settings.embedded:
+    if seed := embedded_seed(settings.name):
         from alignment_core.organism import weights
 
-        return Resolved(device, dtype, weights.path(settings.embedded))
+        return Resolved(device, dtype, weights.path(seed))
     folder = Path(name).expanduser()
     if folder.is_dir():
         return Resolved(device, dtype, folder)
@@ -101,7 +102,7 @@ def _folder_identity(folder: Path) -> str:
 def _weights(settings: ModelSettings, resolved: Resolved) -> dict[str, Any]:
     if resolved.folder is None:
         return {"kind": "hub", "name": resolved.hub_id, "revision": resolved.revision}
-    if settings.embedded:
+    if embedded_seed(settings.name):
         from alignment_core.organism import weights
 
         return {"kind": "organism", "name": settings.name, "sha256": weights.identity(resolved.folder)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alignment_core.embedded import embedded_seed
 from alignment_core.errors import UserError
 from alignment_core.models.choose_template import template_for
 from alignment_core.models.noise import hush, quiet
@@ -19,7 +20,7 @@ def expected(settings: ModelSettings) -> Template | None:
 
     Raises `UserError` as `template_for` does, and for a tokenizer that cannot be loaded.
     """
-    folder = None if settings.embedded else _folder(settings)
+    folder = None if embedded_seed(settings.name) else _folder(settings)
     if folder is None:
         return None
     from transformers import AutoTokenizer
@@ -52,7 +53,7 @@ def described(settings: ModelSettings) -> str:
     """The template in a phrase; empty for an embedded model. Raises `UserError` as `expected` does."""
     found = expected(settings)
     if found is None:
-        return "" if settings.embedded else "not known before its tokenizer is on this machine"
+        return "" if embedded_seed(settings.name) else "not known before its tokenizer is on this machine"
     if found.notes:
         return " ".join(found.notes)
     return "Instruction and Response headings" if found.name == "plain" else f"{found.name}, as the tokenizer's own"

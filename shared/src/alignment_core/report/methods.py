@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from alignment_core.config import embedded_seed
+from alignment_core.embedded import embedded_seed
 from alignment_core.evaluation.results import Results
 from alignment_core.report.spec import ReportSpec
 
