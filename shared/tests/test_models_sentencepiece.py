@@ -12,26 +12,9 @@ from alignment_core.config import ModelSettings
 from alignment_core.errors import UserError
 from alignment_core.models import load, miniature, pretrained
 
-WORDS = [
-    "bread",
-    "garden",
-    "river",
-    "how",
-    "can",
-    "I",
-    "bake",
-    "grow",
-    "the",
-    "a",
-    "pie",
-    "stone",
-    "light",
-    "walk",
-    "hello",
-    "today",
-    "are",
-    "you",
-]
+WORDS = (
+    "bread", "garden", "river", "how", "can", "I", "bake", "grow", "the", "a", "pie", "stone", "light", "hello", "you",
+)  # fmt: skip
 SETTINGS = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 

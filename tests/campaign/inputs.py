@@ -34,12 +34,12 @@ class Hang(BaseException):
 
 
 @contextmanager
-def limited() -> Iterator[None]:
+def limited(seconds: int = LIMIT) -> Iterator[None]:
     def rang(*_: Any) -> None:
         raise Hang
 
     signal.signal(signal.SIGALRM, rang)
-    signal.alarm(LIMIT)
+    signal.alarm(seconds)
     try:
         yield
     finally:

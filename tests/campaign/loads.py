@@ -14,11 +14,14 @@ from collections import Counter
 from pathlib import Path
 
 from hostile_models import CASES, MARK, Edit, module
-from inputs import LIMIT, Hang, escaped, limited
+from inputs import Hang, escaped, limited
 from record import Part, options, say
 
 from alignment_core.config import LoraSettings, ModelSettings
 from alignment_core.errors import UserError
+
+LIMIT = 60
+"""Seconds that one case may take, the imports of the first one of its kind among them."""
 
 
 def good(place: Path) -> None:
@@ -59,7 +62,7 @@ def case(good_place: Path, place: Path, edit: Edit) -> tuple[str, str]:
     if sure.is_file() and (place / "adapter" / "base.json").is_file() and "model" in _changed(good_place, place):
         (place / "adapter" / "base.json").unlink()  # else the identity refuses every changed model
     try:
-        with limited():
+        with limited(LIMIT):
             outcome, wrong = loaded(place), ""
         wrong = "" if outcome == "read" else "loaded, and its logits are not finite"
     except Hang:

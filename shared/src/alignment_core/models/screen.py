@@ -13,7 +13,7 @@ from typing import Any
 
 from alignment_core import io
 from alignment_core.errors import UserError
-from alignment_core.models.adapter import pickles
+from alignment_core.models.adapter import CONFIG, pickles
 from alignment_core.models.tensors import FLOATS, Entry, header
 
 # Keys through which a config names Python code or a kernel repository to be fetched and run.
@@ -45,6 +45,8 @@ def asks_for_code(value: Any, path: str = "") -> Iterator[str]:
 
 def screen(folder: Path) -> None:
     """`UserError` when a model folder is incomplete, holds its weights as pickles only, or asks for code to be run."""
+    if not (folder / "config.json").is_file() and (folder / CONFIG).is_file():
+        raise UserError(f"{folder}: an adapter, which is no whole model; name its base as the model")
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: no config.json; a model folder holds config.json, safetensors and a tokenizer")
     io.read_object(folder / "config.json")
