@@ -128,3 +128,13 @@ def test_a_header_that_does_not_agree_with_its_file(tmp_path: Path, change, word
     (folder / WEIGHTS).write_bytes(safetensors(**change))
     with pytest.raises(UserError, match=f"not a whole safetensors file .*{words}"):
         check_folder(folder, None)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30])
+def test_no_weight_is_such_a_number(tmp_path: Path, value: float) -> None:
+    from alignment_core.models.tensors import read
+
+    file = tmp_path / WEIGHTS
+    file.write_bytes(safetensors()[:-4] + struct.pack("<f", value))
+    with pytest.raises(UserError, match=r"lora_B.*holds a number that is not finite, or larger than any weight"):
+        read(file)

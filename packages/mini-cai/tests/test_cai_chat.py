@@ -69,7 +69,7 @@ def poisoned(place: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (lambda p: edited(p / "adapter" / CONFIG, r=10**9), "no factor"),
+        (lambda p: edited(p / "adapter" / CONFIG, r=10**9), "r=1000000000"),
         (lambda p: edited(p / "adapter" / CONFIG, lora_alpha=float("nan")), "lora_alpha=nan"),
         (lambda p: edited(p / "adapter" / CONFIG, task_type="EVIL"), "task_type='EVIL'"),
         (lambda p: edited(p / "adapter" / BASE, sha256="0" * 64), "was trained on model"),

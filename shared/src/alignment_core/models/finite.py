@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment_core.errors import UserError
-from alignment_core.models.tensors import finite
+from alignment_core.models.tensors import NO_WEIGHT, believable
 
 TEXT = "Hello. How are you today?"
 """What a model is asked for its logits after, once, when it is loaded."""
@@ -28,10 +28,10 @@ def embedded_tokens(model: Any) -> int:
 
 
 def check_weights(model: Any, folder: Path) -> None:
-    """`UserError` when a weight of a loaded model is NaN or infinite."""
-    for name, tensor in model.state_dict().items():
-        if not finite(tensor):
-            raise UserError(f"{folder}: the weight {name} holds a number that is not finite; get a whole copy")
+    """`UserError` when a weight of a loaded model is NaN, infinite or beyond belief."""
+    for name, tensor in model.named_parameters():
+        if not believable(tensor):
+            raise UserError(f"{folder}: {name} holds a number that is {NO_WEIGHT}; get a whole copy")
 
 
 def check_tokens(tokenizer: Any, model: Any, folder: Path) -> None:

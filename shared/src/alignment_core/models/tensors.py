@@ -23,6 +23,9 @@ _BITS = {
     "F8_E5M2FNUZ": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64,
     "U32": 32, "U16": 16, "U8": 8, "BOOL": 8, "C64": 64,
 }  # fmt: skip
+LARGEST = 1e9
+"""No weight of a model or an adapter is larger."""
+NO_WEIGHT = "not finite, or larger than any weight"
 _AT_ONCE = 1 << 24
 """Values that are looked at together."""
 
@@ -97,13 +100,14 @@ def read(file: Path) -> dict[str, Any]:
     except (OSError, SafetensorError) as error:
         raise UserError(f"{file}: cannot be read: {' '.join(str(error).split())[:200]}") from error
     for name in sorted(state):
-        if not finite(state[name]):
-            raise UserError(f"{file}: {name!r:.80} holds a number that is not finite; no model can be made of it")
+        if not believable(state[name]):
+            raise UserError(f"{file}: {name!r:.80} holds a number that is {NO_WEIGHT}; no model can be made of it")
     return state
 
 
-def finite(tensor: Any) -> bool:
-    """Whether every number of a tensor is finite; one of integers is. Needs little memory beside the tensor."""
+def believable(tensor: Any) -> bool:
+    """Whether every number of a tensor is finite and below `LARGEST`; one of integers is. Needs little memory beside
+    the tensor."""
     import torch
 
     if not tensor.is_floating_point() or tensor.is_meta:
@@ -112,6 +116,6 @@ def finite(tensor: Any) -> bool:
         if part.numel():
             # One pass: a NaN anywhere makes both ends NaN. Numbers of eight bits have no such operation.
             ends = torch.aminmax(part.float() if part.element_size() == 1 else part)
-            if not (torch.isfinite(ends.min) & torch.isfinite(ends.max)):
+            if not (ends.min >= -LARGEST and ends.max <= LARGEST):
                 return False
     return True
