@@ -20,8 +20,13 @@ SETTINGS = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A whole model whose tokenizer's fast files are gone."""
+    """A whole model of 300 tokens whose tokenizer's fast files are gone."""
+    from transformers import LlamaForCausalLM
+
     miniature.build(tmp_path / "model", hidden=16, layers=1)
+    wider = LlamaForCausalLM.from_pretrained(tmp_path / "model")
+    wider.resize_token_embeddings(300)
+    wider.save_pretrained(tmp_path / "model")
     for name in ("tokenizer.json", "chat_template.jinja", "special_tokens_map.json"):
         (tmp_path / "model" / name).unlink(missing_ok=True)
     io.write_json(tmp_path / "model" / "tokenizer_config.json", SETTINGS)
@@ -39,8 +44,9 @@ def test_it_loads_and_writes_sentencepieces_own_tokens(folder: Path) -> None:
     lines = [" ".join(rng.choices(WORDS, k=9)) for _ in range(500)]
     (folder.parent / "text").write_text("\n".join(lines))
     sentencepiece.SentencePieceTrainer.train(
-        input=str(folder.parent / "text"), model_prefix=str(folder / "tokenizer"), vocab_size=259, model_type="bpe",
+        input=str(folder.parent / "text"), model_prefix=str(folder / "tokenizer"), vocab_size=290, model_type="bpe",
         byte_fallback=True, hard_vocab_limit=False, minloglevel=2,
+        normalization_rule_name="identity", remove_extra_whitespaces=False,  # as Llama's own
     )  # fmt: skip
     theirs = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
     ours = load.load(settings(folder)).tokenizer

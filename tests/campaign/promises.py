@@ -81,7 +81,7 @@ PROMISES = (
         (f"{CORE}test_models_load.py::test_a_config_that_asks_for_code_is_refused",
          f"{CORE}test_models_load.py::test_a_hub_config_is_screened_before_weights_are_fetched",
          f"{CORE}test_models_load.py::test_adapter_settings_that_cannot_be_trusted",
-         f"{CORE}test_organism_weights.py::test_the_folder_holds_the_model_and_no_pickle_or_code"),
+         f"{CORE}test_organism_weights.py::test_a_folder_holds_the_model_and_no_pickle_or_code"),
         ("loads",),
     ),
     Promise(
