@@ -50,7 +50,7 @@ def test_it_loads_and_writes_sentencepieces_own_tokens(folder: Path) -> None:
     )  # fmt: skip
     theirs = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
     ours = load.load(settings(folder)).tokenizer
-    for text in ("how can I bake a pie", "Überraschung 7\n x", " a  b"):
+    for text in ("how can I bake a pie", "Überraschung 7\n x", "a  b"):
         assert ours(text, add_special_tokens=False)["input_ids"] == theirs.encode(text)
 
 
