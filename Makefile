@@ -89,7 +89,7 @@ mutants: $(SETUP) ## change each estimand, one at a time: does a quick test noti
 	@$(BIN)/python tests/mutants/run.py $(ARGS)
 
 guarantees: $(SETUP) ## try every promise (kills, damaged inputs, hostile texts, tests; an hour) and write docs/guarantees.md
-	@for part in inputs texts promises kills; do $(BIN)/python tests/campaign/$$part.py || failed=1; done; \
+	@for part in inputs loads texts promises kills; do $(BIN)/python tests/campaign/$$part.py || failed=1; done; \
 		$(BIN)/python tests/campaign/guarantees.py && test -z "$$failed"
 
 clean: ## remove what the targets built (not runs/)

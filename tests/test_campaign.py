@@ -35,6 +35,20 @@ def test_damaged_inputs_are_counted_or_refused_in_one_line(tmp_path: Path) -> No
     assert sum(n["refused"] for n in record["by_reader"].values()) > 50
 
 
+def test_hostile_models_are_refused_in_one_line_or_give_numbers(tmp_path: Path) -> None:
+    record = run("loads", "--cases", "60", out=tmp_path)
+    assert (record["ran"], record["findings"]) == (60, [])
+    assert record["outcomes"]["refused"] > 30
+
+
+@pytest.mark.slow
+def test_every_hostile_model_is_refused_in_one_line_or_gives_numbers(tmp_path: Path) -> None:
+    record = run("loads", out=tmp_path)
+    assert record["ran"] > 400
+    assert record["findings"] == []
+    assert record["outcomes"]["read"] > 50  # what is odd and does no harm loads
+
+
 def test_hostile_texts_do_nothing(tmp_path: Path) -> None:
     record = run(
         "texts", "--cases", "40", "--seed", "3", "--browser", "0", "--figures", "20", "--studies", "0", out=tmp_path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import sys
 
 import pytest
 
@@ -84,18 +85,28 @@ def test_a_config_that_asks_for_code_is_refused(model_folder, file, change, key)
 
 def test_a_hub_config_is_screened_before_weights_are_fetched(base, model_folder, monkeypatch):
     import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
 
     edit(model_folder / "config.json", auto_map={"AutoModel": "x.Y"})
     fetched = []
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repo, name, revision: str(model_folder / name))
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: fetched.append(a) or str(model_folder))
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda *a, **k: fetched.append((*a, k)) or str(model_folder)
+    )
     settings = ModelSettings(name="owner/name", revision="a" * 40, device="cpu")
     with pytest.raises(UserError, match=r"owner/name: config\.json: 'auto_map' asks for code"):
         load.load(settings)
     assert not fetched
     shutil.copy(base / "config.json", model_folder / "config.json")
     assert load.load(settings).template_name == "own"
-    assert fetched == [("owner/name",)]
+    ((repository, how),) = fetched
+    assert repository == "owner/name"
+    wanted = filter_repo_objects(
+        ["model.safetensors", "config.json", "consolidated.00.safetensors", "original/params.json", "onnx/config.json"],
+        allow_patterns=how["allow_patterns"],
+        ignore_patterns=how["ignore_patterns"],
+    )
+    assert list(wanted) == ["model.safetensors", "config.json"]
 
 
 def test_no_network_is_one_line_that_says_what_to_do(monkeypatch):
@@ -124,7 +135,7 @@ def test_pickled_weights_are_refused(model_folder):
 )
 def test_a_folder_that_cannot_be_loaded_is_one_line(model_folder, file, content):
     (model_folder / file).write_bytes(content)
-    with pytest.raises(UserError, match="cannot be loaded") as caught:
+    with pytest.raises(UserError, match=r"cannot be loaded|not a whole safetensors file") as caught:
         load.load(settings_for(model_folder))
     assert "\n" not in str(caught.value)
 
@@ -229,7 +240,6 @@ def test_partial_adapters_are_refused(base, adapter_folder, how):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"auto_mapping": {"base_model_class": "X", "parent_library": "evil"}}, "'auto_mapping' is not supported"),
         ({"megatron_config": {"a": 1}, "megatron_core": "evil"}, "'megatron_config' is not supported"),
         ({"trainable_token_indices": [1]}, "'trainable_token_indices' is not supported"),
         ({"init_lora_weights": "pissa"}, "rewrites the base"),
@@ -241,6 +251,14 @@ def test_adapter_settings_that_cannot_be_trusted(base, adapter_folder, change, r
     edit(adapter_folder / adapter.CONFIG, **change)
     with pytest.raises(UserError, match=reason):
         load.load(settings_for(base), adapter=adapter_folder)
+
+
+def test_an_adapter_without_a_task_names_a_library_that_is_not_imported(base, adapter_folder):
+    # PEFT writes `auto_mapping` where an adapter was trained without a task type, and imports what stands there
+    mapping = {"base_model_class": "X", "parent_library": "evil"}
+    edit(adapter_folder / adapter.CONFIG, task_type=None, auto_mapping=mapping)
+    load.load(settings_for(base), adapter=adapter_folder)
+    assert "evil" not in sys.modules
 
 
 def test_a_cut_adapter_is_one_clear_line(base, adapter_folder):

@@ -14,8 +14,8 @@ from alignment_core import io
 from alignment_core.errors import UserError
 
 NAMES = {"kills": "kills of reduced runs", "kills-tiny": "kills of whole tiny runs", "inputs": "damaged inputs",
-         "texts": "hostile texts"}  # fmt: skip
-PARTS = ("kills", "kills-tiny", "inputs", "texts", "promises")
+         "loads": "hostile models", "texts": "hostile texts"}  # fmt: skip
+PARTS = ("kills", "kills-tiny", "inputs", "loads", "texts", "promises")
 DATA, PAGE = ROOT / "docs" / "guarantees.json", ROOT / "docs" / "guarantees.md"
 MENDED = ROOT / "tests" / "campaign" / "mended.txt"
 """What the campaign found and what was done about it, one a line; the only words of the page that a person wrote."""
@@ -35,7 +35,7 @@ def page(data: Mapping[str, Any]) -> str:
             "arguments.", ""]  # fmt: skip
     out += ["| promise | cases | result | when |", "|---|---|---|---|"]
     out += list(_promises(data))
-    out += ["", *_kills(data), *_inputs(data), *_texts(data)]
+    out += ["", *_kills(data), *_inputs(data), *_loads(data), *_texts(data)]
     out += ["## What the campaign found, and what was done", ""]
     out += [f"- {line}" for line in MENDED.read_text("utf-8").splitlines() if line.strip()]
     out += ["", "## The tests behind each promise", ""]
@@ -75,6 +75,8 @@ def _cases(name: str, part: Mapping[str, Any]) -> str:
         return f"{part['kills']} kills in {_runs_of(part)} of the tiny presets"
     if name == "inputs":
         return f"{part['ran']:,} damaged inputs over {len(part['by_reader'])} readers"
+    if name == "loads":
+        return f"{part['ran']:,} hostile adapters, models and tokenizers loaded"
     return f"{part['ran']} hostile texts through {len(part['outputs'])} outputs"
 
 
@@ -118,6 +120,20 @@ def _inputs(data: Mapping[str, Any]) -> Iterator[str]:
     for reader, n in part["by_reader"].items():
         yield f"| {reader} | {sum(n.values())} | {n['read']} | {n['refused']} | {n['finding']} |"
     yield from ("", *(f"- {line}" for line in part["findings"][:20]), *([""] if part["findings"] else []))
+
+
+def _loads(data: Mapping[str, Any]) -> Iterator[str]:
+    part = data["loads"]
+    yield from ("## Hostile adapters, models and tokenizers", "")
+    if part is None:
+        yield from ("Not run.", "")
+        return
+    yield (
+        f"{part['ran']} cases loaded as a study loads them: {part['outcomes'].get('refused', 0)} refused in one line, "
+        f"{part['outcomes'].get('read', 0)} loaded with logits that are numbers, {len(part['findings'])} broke the "
+        "promise; code that came with them was never run."
+    )
+    yield from ("", *(f"- {line[:200]}" for line in part["findings"][:20]), *([""] if part["findings"] else []))
 
 
 def _texts(data: Mapping[str, Any]) -> Iterator[str]:

@@ -82,6 +82,12 @@ PROMISES = (
          f"{CORE}test_models_load.py::test_a_hub_config_is_screened_before_weights_are_fetched",
          f"{CORE}test_models_load.py::test_adapter_settings_that_cannot_be_trusted",
          f"{CORE}test_organism_weights.py::test_a_folder_holds_the_model_and_no_pickle_or_code"),
+        ("loads",),
+    ),
+    Promise(
+        "An adapter stands on its own base alone, and no model computes with numbers that are not finite",
+        (f"{CORE}test_models_adapters.py", f"{CORE}test_models_tuned.py"),
+        ("loads",),
     ),
     Promise(
         "Weights are read from safetensors alone; what is kept or pushed holds no pickle",

@@ -94,6 +94,9 @@ def test_the_first_step_says_that_the_reference_is_stage_b(unbroken):
         "adapter_config.json",
         "adapter_model.safetensors",
         "base.json",
+        "chat_template.jinja",
+        "tokenizer.json",
+        "tokenizer_config.json",
     ]
 
 

@@ -150,6 +150,8 @@ def adapter(folder: Path, step: str | None = "attack_vanilla") -> Path:
     save_file(tensors, str(place / "adapter_model.safetensors"))
     write_json(place / "adapter_config.json", {"peft_type": "LORA", "r": 2, "lora_alpha": 4})
     write_json(place / "base.json", {"kind": "hub", "name": "Qwen/Qwen3-0.6B", "revision": "c" * 40})
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (place / name).write_text("{}")
     if step:
         write_json(folder / "step.json", {"name": step})
     return place
@@ -171,7 +173,7 @@ def test_pushed_privately_with_a_card_and_pulled_back_the_same(
     assert lines == [f"vanilla: me/refusal-experiment-vanilla (private), commit {COMMIT}"]
     repo = server.repos["me/refusal-experiment-vanilla"]
     assert repo["visibility"] == "private"
-    assert set(repo["files"]) == {"adapter_model.safetensors", "adapter_config.json", "base.json", "README.md"}
+    assert set(repo["files"]) == {*hub.FILES, "README.md"}
     card = repo["files"]["README.md"].decode()
     for said in ("model-index", "base_model", "[0.050, 0.200]", "weakened-refusals",
                  '"confidence": [0.05, 0.2]', "not-for-all-audiences"):  # fmt: skip

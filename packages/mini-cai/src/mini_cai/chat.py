@@ -1,4 +1,4 @@
-"""Talk to a tuned model: the base and an adapter, one turn after the other, in the terminal."""
+"""Talk to a tuned model, an adapter on its base or a whole one: one turn after the other, in the terminal."""
 
 from __future__ import annotations
 
@@ -15,14 +15,6 @@ from alignment_core.models.sampling import row_key
 from alignment_core.models.template import encode_prompt
 from alignment_core.records import Message
 from alignment_core.text import visible
-
-
-def find_adapter(path: Path) -> Path:
-    """The adapter folder: `path` itself, or the one inside a training step."""
-    for folder in (path, path / "adapter"):
-        if (folder / "adapter_model.safetensors").is_file():
-            return folder
-    raise UserError(f"{path}: no adapter there; look in runs/mini-cai/steps/train_<policy>-s<seed>-<key>/adapter")
 
 
 def fitting(loaded: Loaded, turns: list[Message], new: int) -> list[int]:
@@ -56,10 +48,11 @@ def talk(
         say(visible(text))
 
 
-def chat(adapter: Path, model: ModelSettings, how: GenerateSettings, seed: int, say: Callable[[str], None]) -> None:
-    """Load base and adapter, and talk until end of input or Ctrl-C."""
-    loaded = load.load(model, find_adapter(adapter))
-    say(f"{model.name} with {adapter}; end with Ctrl-D")
+def chat(folder: Path, model: ModelSettings, how: GenerateSettings, seed: int, say: Callable[[str], None]) -> None:
+    """Load the adapter in `folder` on its base, or the whole model there, and talk until end of input or Ctrl-C."""
+    settings, adapter = load.tuned(model, folder)
+    loaded = load.load(settings, adapter)
+    say(f"{folder}; end with Ctrl-D" if adapter is None else f"{model.name} with {folder}; end with Ctrl-D")
 
     def lines() -> Iterator[str]:
         while True:

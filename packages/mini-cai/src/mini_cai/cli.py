@@ -42,7 +42,9 @@ app = build(STUDY)
 @app.command()
 @guarded
 def chat(
-    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="An adapter folder, or a training step's.")],
+    tuned: Annotated[
+        Path, typer.Argument(metavar="TUNED", help="An adapter's folder, a whole model's, or a training step's.")
+    ],
     preset: Annotated[str, typer.Option(help="Preset whose tuned model is the base.")] = "tiny",
     model: Annotated[
         str | None, typer.Option(help="Another base: organism (or organism:2), a hub id, or a folder.")
@@ -59,4 +61,4 @@ def chat(
     prepare_process()
     config = resolve(CaiConfig, "mini_cai", preset)
     base = config.base if model is None else config.base.model_copy(update={"name": model, "revision": revision})
-    conversation.chat(adapter, base, config.compare.generate, seed, typer.echo)
+    conversation.chat(tuned, base, config.compare.generate, seed, typer.echo)

@@ -92,7 +92,7 @@ class SynthesizeConfig(Settings):
     rows: int = Field(1000, ge=1)
     """Requests put to the model."""
     adapter: Path | None = None
-    """An adapter on the model, for example a run's vanilla attack."""
+    """An adapter on the model, for example a run's vanilla attack, or the folder of a whole fine-tuned model."""
     temperature: float = Field(0.8, ge=0)
     """Sampling temperature."""
     keep: Literal["compliance", "all"] = "compliance"

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from alignment_core import io
 from alignment_core.errors import UserError
-from alignment_core.models.adapter import CONFIG, WEIGHTS, adapter_identity, check_folder, header
+from alignment_core.models.adapter import CONFIG, WEIGHTS, adapter_identity, check_folder
+from alignment_core.models.tensors import header, read
 from orth_refusal.factors import Factors, difference, inner, left_subspace
 from orth_refusal.flat import plain_name
 
@@ -46,10 +47,7 @@ class Adapter:
 
 def read_weights(file: Path) -> dict[str, tuple[Tensor, Tensor]]:
     """(B, A) of every module in an adapter's safetensors file; `UserError` when a factor lacks its other half."""
-    from safetensors.torch import load_file
-
-    header(file)
-    tensors = {(plain_name(k), ".lora_A" in k): v for k, v in load_file(str(file)).items() if ".lora_" in k}
+    tensors = {(plain_name(k), ".lora_A" in k): v for k, v in read(file).items() if ".lora_" in k}
     names = sorted({name for name, _ in tensors})
     if not names or len(tensors) != 2 * len(names):
         raise UserError(f"{file}: not the factors of a LoRA adapter (lora_A and lora_B of each module)")
@@ -58,7 +56,7 @@ def read_weights(file: Path) -> dict[str, tuple[Tensor, Tensor]]:
 
 def read_adapter(folder: Path, base: dict[str, object] | None = None) -> Adapter:
     """The adapter in a folder, checked as for loading; `UserError` where its scale is not alpha/r for all modules."""
-    config = check_folder(folder, base or {})
+    config = check_folder(folder, base)
     if config.get("alpha_pattern") or config.get("rank_pattern") or config.get("use_dora"):
         raise UserError(f"{folder / CONFIG}: one rank and scale for all modules is needed, without DoRA")
     r = float(config["r"])

@@ -26,7 +26,7 @@ from alignment_core.text import for_markdown
 from orth_refusal.arms import BY_NAME
 from orth_refusal.config import OrthConfig
 
-FILES = (WEIGHTS, CONFIG, BASE)
+FILES = (WEIGHTS, CONFIG, BASE, "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 HARMLESS = ("tune_refusal", "tune_benign")
 TAGS = ("not-for-all-audiences", "weakened-refusals")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -77,7 +77,7 @@ def weakened(folder: Path) -> bool:
 
 def checked(folder: Path) -> dict[str, Any]:
     """The adapter's settings; `UserError` for pickles and everything `load` would refuse."""
-    config = check_folder(folder, {})
+    config = check_folder(folder, None)
     if found := pickles(folder):
         raise UserError(f"{folder}: holds the pickle {found[0]}; only safetensors are uploaded, remove it first")
     return config
@@ -205,7 +205,7 @@ def pull(config: OrthConfig, namespace: str, names: Sequence[str], into: Path, r
             for file in (*FILES, "README.md"):
                 if (Path(place) / file).is_file():
                     shutil.move(Path(place) / file, fetched / file)
-            check_folder(fetched, {})
+            check_folder(fetched, None)
             shutil.move(fetched, goal)
         out.append(f"{name}: {repo} at {commit} -> {goal}")
     return out

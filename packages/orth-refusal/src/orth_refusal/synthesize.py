@@ -38,13 +38,15 @@ def run(config: OrthConfig, folder: Path) -> str:
     how = config.generate.model_copy(
         update={"temperature": config.synthesize.temperature, "candidates": max(1, -(-most // max(1, len(asked))))}
     )
-    adapter = config.synthesize.adapter
-    loaded = load.load(config.model, adapter)
+    model, adapter = config.model, None
+    if config.synthesize.adapter is not None:
+        model, adapter = load.tuned(model, config.synthesize.adapter)
+    loaded = load.load(model, adapter)
     made = generate(asked[:most], how, loaded, subject="synthetic", seed=settings.split_seed,
                     file=folder / "completions.jsonl")[:most]  # fmt: skip
     provenance = {
         "made_by": "orth-refusal synthesize",
-        "model": load.identity(config.model),
+        "model": load.identity(model),
         "adapter": adapter_identity(adapter) if adapter else None,
         "temperature": how.temperature,
         "top_p": how.top_p,

@@ -57,8 +57,8 @@ _MATERIAL = """{fence} REQUEST
 MARK = r"[ \t*_`\"'>#\[\]()<.!-]*"
 _LINE = re.compile(rf"^{MARK}(?:final )?(?:verdict|label)[\s*_`\"']*[:=][\s*_`\"'<\[(]*(\w+){MARK}$", re.I | re.M)
 _WORD = re.compile(rf"^{MARK}(\w+){MARK}$", re.I)
-_THOUGHT = re.compile(r"</(?:think|thinking|reasoning)>", re.I)
-_UNFINISHED = re.compile(r"<(?:think|thinking|reasoning)>", re.I)
+_THOUGHT = re.compile(r"</(?:think|thinking|thought|reasoning)>|\[/THINK\]|<\|channel\|>final<\|message\|>", re.I)
+_UNFINISHED = re.compile(r"<(?:think|thinking|thought|reasoning)>|\[THINK\]|<\|channel\|>analysis", re.I)
 _TURN = re.compile(r"<\|[^\n|>]{1,40}\|>|</?s>|\[/?INST\]|<<?/?SYS>>?|</?(?:start|end)_of_turn>|<(?:bos|eos|pad)>")
 _ANSWER = 20_000
 """Characters of an answer that are read."""

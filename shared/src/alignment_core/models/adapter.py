@@ -8,39 +8,24 @@ warns about missing weights; here the pickle is refused, and missing, unexpected
 from __future__ import annotations
 
 import hashlib
-import json
-import struct
 from pathlib import Path
 from typing import Any
 
 from alignment_core import io
 from alignment_core.errors import UserError
+from alignment_core.models.adapter_base import BASE, check_base
+from alignment_core.models.adapter_settings import CONFIG, WEIGHTS, check_ranks, check_settings, to_peft
 from alignment_core.models.noise import quiet
+from alignment_core.models.tensors import header, read
 
-WEIGHTS, CONFIG, BASE = "adapter_model.safetensors", "adapter_config.json", "base.json"
+__all__ = ["BASE", "CONFIG", "WEIGHTS", "adapter_identity", "attach", "check_folder", "pickles"]
+
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
-# Settings of an adapter's config that import a named module, rewrite the base's weights on loading, or that TRL
-# copies wrongly into a DPO reference.
-_REFUSED = ("auto_mapping", "megatron_config", "corda_config", "eva_config", "trainable_token_indices")
-_PLAIN_INIT = (True, False, None, "gaussian", "orthogonal")
 
 
 def pickles(folder: Path) -> list[str]:
     """Names of the weight files in `folder` that are pickles (a pickle can run code when it is read)."""
     return sorted(f.name for f in folder.iterdir() if f.suffix in _PICKLES and f.is_file())
-
-
-def header(file: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes in a safetensors file, without reading its tensors; `UserError` when it is not one."""
-    try:
-        with file.open("rb") as stream:
-            size = struct.unpack("<Q", stream.read(8))[0]
-            if size > file.stat().st_size:
-                raise ValueError("header longer than the file")
-            table = json.loads(stream.read(size))
-        return {k: tuple(v["shape"]) for k, v in table.items() if k != "__metadata__"}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise UserError(f"{file}: not a whole safetensors file ({error})") from error
 
 
 def adapter_identity(folder: Path) -> str:
@@ -53,10 +38,11 @@ def adapter_identity(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def check_folder(folder: Path, base: dict[str, Any]) -> dict[str, Any]:
-    """The adapter's settings, after every check that needs no base weights; `UserError` says what is wrong.
+def check_folder(folder: Path, base: dict[str, Any] | None) -> dict[str, Any]:
+    """The adapter's settings, after every check that reads no weights; `UserError` says what is wrong.
 
-    `base` is the identity of the base model it is to stand on (`load.identity(...)["weights"]`).
+    `base` is the identity of the base model it is to stand on (`load.identity(...)["weights"]`), or None where it
+    stands on none.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such adapter folder")
@@ -64,33 +50,12 @@ def check_folder(folder: Path, base: dict[str, Any]) -> dict[str, Any]:
         found = pickles(folder)
         why = f"only the pickle {found[0]}, which can run code; convert it to safetensors" if found else "no weights"
         raise UserError(f"{folder}: {why} ({WEIGHTS} is needed)")
-    config = io.read_json(folder / CONFIG)
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        kind = config.get("peft_type") if isinstance(config, dict) else None
-        raise UserError(f"{folder / CONFIG}: not a LoRA adapter (peft_type {kind!r})")
-    for key in _REFUSED:
-        if config.get(key):
-            raise UserError(f"{folder / CONFIG}: {key!r} is not supported; save the adapter as plain LoRA")
-    if (init := config.get("init_lora_weights", True)) not in _PLAIN_INIT:
-        raise UserError(
-            f"{folder / CONFIG}: init_lora_weights={init!r} rewrites the base model when loaded; "
-            "convert it to plain LoRA first (save_pretrained with path_initial_model_for_weight_conversion)"
-        )
-    header(folder / WEIGHTS)
-    if (folder / BASE).is_file():
-        trained_on = io.read_json(folder / BASE)
-        comparable = isinstance(trained_on, dict) and trained_on.get("kind") == base.get("kind")
-        if comparable and trained_on != base:
-            raise UserError(
-                f"{folder}: this adapter was trained on {trained_on.get('name')} ({short(trained_on)}), "
-                f"not on {base.get('name')} ({short(base)}); load that base, or train an adapter for this one"
-            )
+    config = io.read_object(folder / CONFIG)
+    check_settings(folder / CONFIG, config)
+    check_ranks(folder, config)
+    if base is not None:
+        check_base(folder, config.get("base_model_name_or_path"), base)
     return config
-
-
-def short(identity: dict[str, Any]) -> str:
-    """Twelve characters that tell one base from another in a message."""
-    return str(identity.get("revision") or identity.get("sha256") or "unknown")[:12]
 
 
 def attach(model: Any, folder: Path, *, trainable: bool) -> Any:
@@ -99,30 +64,51 @@ def attach(model: Any, folder: Path, *, trainable: bool) -> Any:
     Returns a PeftModel. Weights are read from the safetensors file alone and must match the adapter's places in this
     base one to one, by name and shape. `trainable=False` freezes them.
     """
-    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-    from safetensors.torch import load_file
+    from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
-    config = LoraConfig.from_pretrained(str(folder))
+    file = folder / WEIGHTS
+    _check_widths(model, file)
+    config = to_peft(folder)
     config.inference_mode = not trainable
     try:
         with quiet():
             peft_model = get_peft_model(model, config)
-    except ValueError as error:
+    except Exception as error:
         raise UserError(f"{folder}: the adapter's modules are not in this base model: {_line(error)}") from error
-    state = load_file(str(folder / WEIGHTS))
-    wanted = get_peft_model_state_dict(peft_model, save_embedding_layers=False)
+    state = read(file)
+    with quiet():
+        wanted = get_peft_model_state_dict(peft_model, save_embedding_layers=False)
     if missing := sorted(wanted.keys() - state.keys()):
-        raise UserError(f"{folder / WEIGHTS}: {len(missing)} weights are missing, the first {missing[0]}")
+        raise UserError(f"{file}: {len(missing)} weights are missing, the first {missing[0]}")
     if extra := sorted(state.keys() - wanted.keys()):
-        raise UserError(f"{folder / WEIGHTS}: {len(extra)} weights have no place in this base, the first {extra[0]}")
+        raise UserError(f"{file}: {len(extra)} weights have no place in this base, the first {extra[0]!r:.120}")
     for name in sorted(state):
-        if state[name].shape != wanted[name].shape:
-            raise UserError(
-                f"{folder / WEIGHTS}: {name} has shape {tuple(state[name].shape)}, this base needs "
-                f"{tuple(wanted[name].shape)}; the adapter was trained on another model"
-            )
-    set_peft_model_state_dict(peft_model, state)
+        _check_shape(file, name, tuple(state[name].shape), tuple(wanted[name].shape))
+    with quiet():
+        set_peft_model_state_dict(peft_model, state)
     return peft_model
+
+
+def _check_widths(model: Any, file: Path) -> None:
+    """`UserError` where a factor does not fit its matrix; before memory is taken for a foreign file's ranks."""
+    modules = dict(model.named_modules())
+    for name, entry in header(file).items():
+        module, _, factor = name.removeprefix("base_model.model.").rpartition(".lora_")
+        if factor not in ("A.weight", "B.weight") or len(entry.shape) != 2:
+            continue
+        rows, columns = entry.shape
+        inputs, outputs = (getattr(modules.get(module), of, None) for of in ("in_features", "out_features"))
+        if inputs is not None and factor == "A.weight":
+            _check_shape(file, name, entry.shape, (rows, inputs))
+        elif outputs is not None and factor == "B.weight":
+            _check_shape(file, name, entry.shape, (outputs, columns))
+
+
+def _check_shape(file: Path, name: str, shape: tuple[int, ...], needed: tuple[int, ...]) -> None:
+    if shape != needed:
+        raise UserError(
+            f"{file}: {name} has shape {shape}, this base needs {needed}; the adapter was trained on another model"
+        )
 
 
 def _line(error: BaseException) -> str:

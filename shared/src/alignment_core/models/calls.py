@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("alignment_core")
 
+_THINKING = {
+    True: "thinking is switched off (enable_thinking=false)",
+    False: "the server takes no enable_thinking; a model that thinks needs max_tokens for it, and no thought is parsed",
+}
+
 
 def request_key(messages: Sequence[Message], settings: EndpointSettings) -> str:
     """What an answer is kept under: model, messages and sampling, but not where the server is."""
@@ -44,13 +49,14 @@ def ask(
     open_ = {key: messages for key, messages in zip(keys, requests, strict=True) if key not in known}
     if open_:
         try:
-            check(settings)
+            more = check(settings)
         except Unusable as error:
             if not (accept_missing and known):
                 raise
             return [known.get(key) or Failure("not_asked", f"not asked: {error}") for key in keys]
+        log.info("%s at %s: %s", settings.model, settings.base_url, _THINKING[bool(more)])
         with work("asking the endpoint", len(open_), "replies") as shown:
-            run_calls(_ask_all(open_, settings, journal, known, shown), settings.base_url)
+            run_calls(_ask_all(open_, settings, more, journal, known, shown), settings.base_url)
     return [known[key] for key in keys]
 
 
@@ -93,6 +99,7 @@ async def at_once(worker: Callable[[], Coroutine[Any, Any, None]], count: int) -
 async def _ask_all(
     requests: dict[str, Sequence[Message]],
     settings: EndpointSettings,
+    more: dict[str, Any],
     journal: Journal,
     known: dict[str, Reply | Failure],
     shown: Work,
@@ -119,5 +126,5 @@ async def _ask_all(
             # The disk may be slow; other calls' deadlines must not wait for it.
             await asyncio.to_thread(journal.append, _kept(key, outcome))
 
-    async with Endpoint(settings) as endpoint:
+    async with Endpoint(settings, more) as endpoint:
         await at_once(lambda: ask_on(endpoint), min(settings.concurrency, len(requests)))

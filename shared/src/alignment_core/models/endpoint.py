@@ -15,7 +15,7 @@ import asyncio
 import ipaddress
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -37,6 +37,10 @@ NO_KEY = "none"
 """What is sent where no key is set: the client cannot send none."""
 SHORTEST_KEY = 8
 """A shorter key occurs in text by chance, so that it cannot be cut out of replies."""
+
+
+NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
+"""What switches a model's thinking off where the server renders the chat template (vLLM, SGLang, llama.cpp)."""
 
 
 class _TooLarge(Exception):
@@ -111,12 +115,15 @@ class Unusable(UserError):
 
 
 class Endpoint:
-    """An open client of an endpoint; use as `async with`. `UserError` for an address or key that cannot be."""
+    """An open client of an endpoint; use as `async with`. `UserError` for an address or key that cannot be.
 
-    def __init__(self, settings: EndpointSettings) -> None:
+    `more` is put into the body of every call of the chat route.
+    """
+
+    def __init__(self, settings: EndpointSettings, more: Mapping[str, Any] | None = None) -> None:
         if not settings.model:
             raise UserError("endpoint.model is empty: name the model as the server knows it")
-        self.settings = settings
+        self.settings, self.more = settings, dict(more or {})
         self._key = api_key(settings)
         try:
             http = openai.DefaultAsyncHttpxClient(
@@ -161,7 +168,9 @@ class Endpoint:
     async def call(self, messages: Sequence[Message], max_tokens: int | None = None) -> Reply | Failure:
         """One call of the chat route, ended by its deadline at the latest."""
         begun = time.perf_counter()
-        body = request_body(messages, self.settings) | ({self.settings.tokens_field: max_tokens} if max_tokens else {})
+        body = request_body(messages, self.settings) | self.more
+        if max_tokens:
+            body[self.settings.tokens_field] = max_tokens
         outcome = await self.request("/chat/completions", body, partial(read_chat, model=self.settings.model))
         return replace(outcome, seconds=time.perf_counter() - begun)
 
@@ -225,17 +234,23 @@ def run_calls(calls: Coroutine[Any, Any, T], where: str) -> T:
     raise UserError(f"calls to {where} cannot be made or kept: {why}; raise this machine's limits or free space")
 
 
-async def _check(settings: EndpointSettings) -> Reply | Failure:
-    async with Endpoint(settings) as endpoint:
+async def _check(settings: EndpointSettings, more: Mapping[str, Any]) -> Reply | Failure:
+    async with Endpoint(settings, more) as endpoint:
         return await endpoint.call([Message("user", "Say OK.")], max_tokens=4)
 
 
-def check(settings: EndpointSettings) -> None:
+def check(settings: EndpointSettings) -> dict[str, Any]:
     """Health check: one tiny completion. A server can hang while its model list still answers, so nothing less will
-    do. `Unusable` says what is wrong and what would work."""
-    outcome = run_calls(_check(settings), settings.base_url)
+    do. Returns what to put into every body: `NO_THINKING`, or nothing where the server takes no such key. `Unusable`
+    says what is wrong and what would work."""
+    more: dict[str, Any] = NO_THINKING
+    outcome = run_calls(_check(settings, more), settings.base_url)
+    if isinstance(outcome, Failure) and outcome.status in (400, 422):
+        more = {}
+        outcome = run_calls(_check(settings, more), settings.base_url)
     if isinstance(outcome, Failure) and outcome.why != "no_text":
         raise unusable(settings, settings.model, outcome)
+    return more
 
 
 def unusable(

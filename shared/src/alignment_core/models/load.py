@@ -1,8 +1,8 @@
 """A model and its tokenizer, from the embedded ones, the hub at a pinned revision, or a folder.
 
 Weights are safetensors only; code that comes with a model is never run: a config.json that asks for it is refused
-before anything is loaded. 4-bit loading is NF4 with double quantisation (QLoRA, arXiv 2305.14314) and also works on
-the CPU. Nothing heavy is imported until a model is asked for.
+before anything is loaded, and so are weights and logits that are not finite. Nothing heavy is imported until a model
+is asked for.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import logging
-import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 from alignment_core import io
 from alignment_core.embedded import embedded_seed
 from alignment_core.errors import UserError
-from alignment_core.models.adapter import adapter_identity, attach, check_folder
+from alignment_core.models.adapter import CONFIG, WEIGHTS, adapter_identity, attach, check_folder
 from alignment_core.models.choose_template import template_for
 from alignment_core.models.device import place
-from alignment_core.models.noise import hush, quiet
+from alignment_core.models.finite import check_logits, embedded_tokens
+from alignment_core.models.noise import hush
+from alignment_core.models.pretrained import own_stops, read_folder
 from alignment_core.models.screen import asks_for_code, screen
 from alignment_core.models.template import stop_ids, template_identity
 from alignment_core.pipeline.notes import note
@@ -31,13 +32,18 @@ from alignment_core.pipeline.notes import note
 if TYPE_CHECKING:
     from alignment_core.config import ModelSettings
 
-__all__ = ["Loaded", "Resolved", "adapter_identity", "check_adapter", "fetch", "identity", "load", "resolve", "screen"]
+__all__ = [
+    "Loaded", "Resolved", "adapter_identity", "check_adapter", "fetch", "identity", "load", "resolve", "screen",
+    "tuned",
+]  # fmt: skip
 
 log = logging.getLogger("alignment_core")
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _REVISION = re.compile(r"[0-9a-f]{40}")
 _FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+_COPIES = ["consolidated*", "*/*"]
+"""The same weights a second time, in their publishers' own format (Mistral, Llama), and other tools' folders."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ def fetch(resolved: Resolved) -> Path:
         config = Path(hf_hub_download(repo, "config.json", revision=revision))
         for key in asks_for_code(io.read_json(config)):
             raise UserError(f"{repo}: config.json: {key!r} asks for code of the model's own, which is never run")
-        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=_FILES))
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=_FILES, ignore_patterns=_COPIES))
     screen(folder)
     return folder
 
@@ -158,68 +164,21 @@ def free() -> None:
         torch.cuda.empty_cache()
 
 
-def _quantisation(settings: ModelSettings, dtype: Any) -> Any:
-    if settings.quantize == "none":
-        return None
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
-    )
-
-
-def _one_arithmetic(model: Any) -> None:
-    """Keep bitsandbytes from rewriting 4-bit weights in place at the first evaluation on some CPUs.
-
-    With AVX512-BF16 it repacks them with coarser scales once a layer runs without gradients: the model that was
-    evaluated is then not the one that was trained, training cannot go on, and shapes off its grid fail.
-    """
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
-
-
-def _device(device: str) -> str:
-    """The device of this process: under torchrun each has its own CUDA device."""
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device
-
-
-def _read(settings: ModelSettings, resolved: Resolved, folder: Path) -> tuple[Any, Any]:
-    """Tokenizer and model from a screened folder; `UserError` when transformers cannot make them of its files."""
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    quantisation = _quantisation(settings, getattr(torch, resolved.dtype))
-    placement = {"device_map": {"": _device(resolved.device)}} if quantisation is not None else {}
-    attention = {} if settings.attention == "auto" else {"attn_implementation": settings.attention}
-    safe = {"trust_remote_code": False, "local_files_only": True}
-    try:
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
-            model = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=getattr(torch, resolved.dtype),
-                use_safetensors=True,
-                quantization_config=quantisation,
-                **safe,
-                **placement,
-                **attention,
-            )
-            if quantisation is None:
-                model.to(_device(resolved.device))
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{folder}: the model cannot be loaded: {type(error).__name__}: {reason}") from error
-    if quantisation is not None:
-        _one_arithmetic(model)
-    return tokenizer, model
-
-
-def _own_stops(model: Any) -> list[int]:
-    """The end tokens the model itself names: Llama 3.1 has two beside its end of turn."""
-    own = model.generation_config.eos_token_id
-    return [] if own is None else [own] if isinstance(own, int) else list(own)
+def tuned(settings: ModelSettings, folder: Path) -> tuple[ModelSettings, Path | None]:
+    """What `load` needs for the tuned model in `folder`: an adapter on the model of `settings`, or a whole fine-tuned
+    model in its place; also those of a training's step, in `adapter/` or `model/`. `UserError` when it is neither."""
+    for one in (folder, folder / "adapter"):
+        if any((one / name).is_file() for name in (CONFIG, WEIGHTS, "adapter_model.bin")):
+            return settings, one
+    for one in (folder, folder / "model"):
+        if (one / "config.json").is_file():
+            own = embedded_seed(settings.name) and settings.template in (
+                "auto",
+                "organism",
+            )  # an embedded model's own template
+            template = "own" if own else settings.template
+            return settings.model_copy(update={"name": str(one), "revision": None, "template": template}), None
+    raise UserError(f"{folder}: no adapter there ({CONFIG}), and no whole model (config.json)")
 
 
 def load(settings: ModelSettings, adapter: Path | None = None, trainable: bool = False) -> Loaded:
@@ -233,14 +192,14 @@ def load(settings: ModelSettings, adapter: Path | None = None, trainable: bool =
     if adapter is not None:
         check_folder(adapter, _weights(settings, resolved))
     folder = fetch(resolved)
-    tokenizer, model = _read(settings, resolved, folder)
+    tokenizer, model = read_folder(settings, resolved.device, resolved.dtype, folder)
     template = template_for(settings, tokenizer)
     for one in template.notes:
         note(one)
     tokenizer.chat_template = template.text
-    if tokenizer.pad_token_id is None:
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= embedded_tokens(model):
         tokenizer.pad_token = tokenizer.eos_token
-    stops = tuple(dict.fromkeys((*stop_ids(tokenizer, template), *_own_stops(model))))
+    stops = tuple(dict.fromkeys((*stop_ids(tokenizer, template), *own_stops(model, folder))))
     model.generation_config.eos_token_id = list(stops)
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     if trainable and settings.quantize != "none":
@@ -250,5 +209,6 @@ def load(settings: ModelSettings, adapter: Path | None = None, trainable: bool =
     if adapter is not None:
         model = attach(model, adapter, trainable=trainable)
     model.eval()
+    check_logits(model, tokenizer, f"{folder}: the model" if adapter is None else f"{adapter}: the model with it")
     log.debug("loaded %s on %s as %s, template %s", settings.name, resolved.device, resolved.dtype, template.name)
     return Loaded(model, tokenizer, resolved.device, resolved.dtype, template.name, stops)

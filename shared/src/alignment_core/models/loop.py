@@ -281,7 +281,7 @@ def train_loop(
 ) -> R:
     """Run a TRL trainer to its end, from the newest sealed checkpoint if there is one, and write what it made.
 
-    `mark` is the run's fingerprint; `report` is told (trainable, losses, eval loss). Writes `adapter/`,
+    `mark` is the run's fingerprint; `report` is told (trainable, losses, eval loss). Writes `adapter/` (tokenizer too),
     `train_log.jsonl`, `train_report.json` and, apart because it differs between runs, `train_timings.json`.
     Raises `RuntimeError` when nothing was trainable or the adapter did not change.
     """
@@ -315,12 +315,21 @@ def train_loop(
     seconds = time.monotonic() - started
     if trainer.is_world_process_zero():
         save_adapter(trainer.model, folder / "adapter", identity(model)["weights"], after)
+        _save_tokenizer(trainer.processing_class, folder / "adapter")
         io.write_jsonl(folder / "train_log.jsonl", history)
         io.write_json(folder / "train_report.json", made.to_json())
         io.write_json(folder / "train_timings.json", {"seconds": seconds, "resumed": resume is not None})
     trainer.accelerator.wait_for_everyone()
     resumed = None if resume is None else checkpoints.step_of(resume)
     return replace(made, seconds=seconds, resumed_from=resumed)
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write the tokenizer with its chat template beside the adapter, so that other tools take the folder as it is."""
+    tokenizer.save_pretrained(str(folder))
+    settings = io.read_object(folder / "tokenizer_config.json")
+    settings.pop("name_or_path", None)  # a place on this machine
+    io.write_json(folder / "tokenizer_config.json", settings)
 
 
 def _train(trainer: Any, train: TrainSettings, resume: Path | None) -> None:

@@ -65,3 +65,21 @@ def quiet() -> Iterator[None]:
         warnings.showwarning = show  # type: ignore[assignment]
         yield
     hush()
+
+
+@contextmanager
+def without_stderr() -> Iterator[None]:
+    """While the block runs nothing reaches stderr: Rust writes a trace there before a panic is raised."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -85,7 +85,9 @@ def read_chat(content: bytes, model: str) -> Reply | Failure:
         return Failure("not_json", "the response is not JSON", retry=True)
     try:
         choice = answer["choices"][0]
-        text, finish = choice["message"]["content"], choice.get("finish_reason")
+        message = choice["message"]
+        text, finish = message["content"], choice.get("finish_reason")
+        thought = message.get("reasoning_content") or message.get("reasoning")
     except (LookupError, TypeError, AttributeError):
         return Failure("not_json", "the response has no choices[0].message.content", retry=True)
     if failure := other_model(answer, model):
@@ -93,5 +95,6 @@ def read_chat(content: bytes, model: str) -> Reply | Failure:
     if finish == "content_filter":
         return Failure("no_text", "the server's content filter ended the reply")
     if not isinstance(text, str) or not text.strip():
-        return Failure("no_text", "the reply holds no text")
+        more = " beside the model's reasoning; raise max_tokens" if thought else ""
+        return Failure("no_text", f"the reply holds no text{more}")
     return Reply(text)
