@@ -45,6 +45,8 @@ def execute(study: Study, until: str | None, options: Options) -> None:
             if not (options.remake or options.keep_changed):
                 planning.refuse_costly(steps)
             planning.open_all(steps)
+            if not all(step.kept for step in steps):
+                load("alignment_core.models.preflight:check")(config)
     parts = [name for name, _ in study.steps]
     plan = Plan(study.name, parts if until is None else parts[: parts.index(until) + 1], seeds)
     results = None
