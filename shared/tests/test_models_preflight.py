@@ -156,3 +156,16 @@ def test_packing_is_switched_off_where_a_model_mixes_examples(
     assert packing.leak(loaded.model) > packing.LEAK
     assert packing.kept_apart(loaded.model, TrainSettings(packing=True)).packing is False
     assert "packing is switched off" in caplog.text
+
+
+@pytest.mark.parametrize("family", ["gemma3", "phi3", "gpt_neox"])
+def test_a_training_on_a_stand_in_of_the_family_runs(family: str, tiny_model: Make, tmp_path: Path) -> None:
+    from alignment_core.models.train import sft
+    from alignment_core.records import Example, Message
+
+    model = settings(tiny_model(family), template="own")
+    turns = [(Message("user", f"lamp {i}"), Message("assistant", "red lamp")) for i in range(4)]
+    rows = [Example(turn, "helpful", "made") for turn in turns]
+    train = TrainSettings(batch_size=2, accumulate=1, max_length=64, warmup_ratio=0.0, packing=family == "gpt_neox")
+    made = sft(rows, model=model, lora=LoraSettings(r=2), train=train, seed=13, folder=tmp_path)
+    assert made.trainable > 0

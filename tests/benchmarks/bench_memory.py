@@ -89,8 +89,8 @@ def work(number: int) -> dict[str, float]:
         shared = {"model": model, "lora": settings, "train": train, "seed": 13, "callbacks": [_mark(marked)]}
         prompt, replies = Message("user", "what is a lamp"), [" ".join([word] * 2 * LENGTH) for word in ("red", "blue")]
         if kind == "SFT":
-            sft([Example(str(i), (prompt, Message("assistant", replies[0])), "helpful", "made") for i in range(2 * rows)],
-                folder=folder / "out", **shared)  # fmt: skip
+            one = Example((prompt, Message("assistant", replies[0])), "helpful", "made")
+            sft([one] * (2 * rows), folder=folder / "out", **shared)
         else:
             loaded = load.load(model, trainable=True)
             lora.save_adapter(
@@ -98,8 +98,7 @@ def work(number: int) -> dict[str, float]:
             )
             del loaded
             sides = [(prompt, Message("assistant", reply)) for reply in replies]
-            pairs = [PreferencePair(str(i), *sides, source="made") for i in range(2 * rows)]
-            dpo(pairs, folder=folder / "out", start=folder / "start", **shared)
+            dpo([PreferencePair(*sides, "made")] * (2 * rows), folder=folder / "out", start=folder / "start", **shared)
         values = shape.config_of(model)
         assert values is not None
         need = memory.training_memory(values, model, settings, train, "cpu")

@@ -63,7 +63,8 @@ def of(model: Any) -> Architecture:
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings().weight
     tied = head is None or bool(config.tie_word_embeddings)
     matrices = tuple((name.rsplit(".", 1)[-1], *_sides(module)) for name, module in decoder.linear(model).items())
-    held = {id(p): int(p.numel()) for p in model.parameters() if head is None or p is not head.weight or not tied}
+    copy_of = head.weight if tied and head is not None and head.weight is not embedding else None
+    held = {id(p): int(p.numel()) for p in model.parameters() if p is not copy_of}
     vocab, hidden = embedding.shape
     inside = sum(i * o for _, i, o in matrices) + vocab * hidden * (1 if tied else 2)
     heads = config.num_attention_heads
