@@ -39,7 +39,7 @@ CASES: tuple[tuple[str, dict[str, Any], str, int, bool], ...] = (
     ("llama", _LLAMA, "SFT", 2, False),
     ("llama", _LLAMA, "SFT", 2, True),
     ("llama", _LLAMA, "DPO", 1, False),
-    ("qwen3", _QWEN3, "SFT", 4, True),
+    ("qwen3", _QWEN3, "SFT", 3, True),
     ("qwen3", _QWEN3, "DPO", 1, True),
     ("phi", _PHI, "SFT", 2, False),
 )

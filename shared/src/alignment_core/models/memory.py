@@ -12,10 +12,13 @@ with Triton, on CUDA, the tile alone.
 
 from __future__ import annotations
 
+import json
 import weakref
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from alignment_core import io
 from alignment_core.models import decoder, shape
 from alignment_core.models.lora import targets, to_peft
 from alignment_core.models.noise import quiet
@@ -65,7 +68,13 @@ def training_memory(
 
     `UserError` where the model cannot be built or has no module for a target.
     """
-    whole = shape.build(values)
+    return _worked_out(io.canonical(values), model, lora, train, device)
+
+
+@lru_cache(maxsize=64)
+def _worked_out(canonical: str, model: ModelSettings, lora: LoraSettings, train: TrainSettings, device: str) -> Memory:
+    values = json.loads(canonical)
+    whole = shape.built(canonical)
     form = shape.of(whole)
     names = targets(whole, lora)
     adapter = form.adapter_parameters(lora, names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -151,9 +152,8 @@ def build(values: Mapping[str, Any], attention: str = "auto") -> Any:
 
 
 @lru_cache(maxsize=16)
-def _built(canonical: str) -> Any:
-    import json
-
+def built(canonical: str) -> Any:
+    """The model of a config.json, given as canonical text, on the meta device; shared: do not change it."""
     return build(json.loads(canonical))
 
 
@@ -161,7 +161,7 @@ def meta_model(settings: ModelSettings) -> Any | None:
     """The model of these settings on the meta device, shared: do not change it. None where its config.json is not at
     hand."""
     values = config_of(settings)
-    return None if values is None else _built(io.canonical(values))
+    return None if values is None else built(io.canonical(values))
 
 
 def architecture(settings: ModelSettings) -> Architecture | None:
