@@ -46,7 +46,7 @@ def examine(config: Settings, folder: Path, needs: Sequence[Need] | None = None)
         needs = [("model", model.name, model.revision)] if on_hub(model) else []
     found = [check_python(), *check_packages(metadata.requires("alignment-core") or []), check_torch()]
     if found[-1].state == "ok":
-        found += [check_device(model), *check_model(config), check_memory(config, model)]
+        found += [check_device(model), *check_model(config), check_memory(config, getattr(config, "base", model))]
     else:
         found += [Check(n, "not checked", "torch does not import") for n in ("device", "memory")]
     if model.quantize == "nf4":

@@ -27,7 +27,7 @@ class Finding:
 
 def trained(config: Settings) -> ModelSettings | None:
     """The model that a study trains or scores; None for an embedded one, and where there is none."""
-    model = getattr(config, "model", None) or getattr(config, "base", None)
+    model = getattr(config, "base", getattr(config, "model", None))
     return model if isinstance(model, ModelSettings) and not model.embedded else None
 
 
