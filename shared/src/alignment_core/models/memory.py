@@ -152,7 +152,7 @@ def _peak(
             loss = live.now + loss_bytes(form, rows * length, width, head_width, device)
             hidden.backward(torch.empty_like(hidden))
     unpacked = max(i * o for _, i, o in form.matrices) * 2.0 if model.quantize == "nf4" else 0.0
-    return max(live.peak, loss) + unpacked
+    return float(max(live.peak, loss)) + unpacked
 
 
 def _cast(model: Any, dtype: Any, nf4: bool) -> None:
@@ -189,9 +189,9 @@ def _live(model: Any) -> Any:
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_map_only
 
-    class Live(TorchDispatchMode):
+    class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __init__(self) -> None:
-            super().__init__()
+            super().__init__()  # type: ignore[no-untyped-call]
             self.now = self.peak = 0
             self.seen: dict[int, Any] = {}
             gradients = [p.grad for p in model.parameters() if p.grad is not None]
