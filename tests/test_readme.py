@@ -230,7 +230,7 @@ def test_what_scale_says_in_words_is_what_it_works_out(scale: ModuleType) -> Non
     from alignment_core.models import scale as paper
 
     text = (ROOT / "docs" / "scale.md").read_text()
-    eight, seventy = (scale.CATALOGUE[name] for name in scale.MODELS.values())
+    eight, seventy = (scale.shape_of(name) for name in scale.MODELS.values())
     lora = scale.LoraSettings()
     arithmetic = paper.training_flops(seventy, 2 * 2048, 2048, lora, True) / (0.4 * scale.H100.flops)
     gathered = 3 * 2 * seventy.linear
@@ -240,8 +240,8 @@ def test_what_scale_says_in_words_is_what_it_works_out(scale: ModuleType) -> Non
         f"{gathered / 1e9:.0f} GB.",
         f"{gathered / 450e9:.1f} s beside {arithmetic:.1f} s",
         f"{gathered / 50e9:.1f} s, and the network",
-        f"**70B in 16 bits** is {2 * (seventy.linear + seventy.embedding) / 1e9:.0f} GB",
-        f"({4 * paper.adapter_parameters(eight, lora) / 1e6:.0f} MB a step at 8B",
+        f"**70B in 16 bits** is {2 * seventy.weights / 1e9:.0f} GB",
+        f"({4 * eight.adapter_parameters(lora) / 1e6:.0f} MB a step at 8B",
     ):
         assert said in text, said
 

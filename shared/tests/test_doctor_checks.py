@@ -76,14 +76,15 @@ def test_a_device_that_is_not_there_fails(monkeypatch: pytest.MonkeyPatch) -> No
 def test_memory_is_held_against_the_need(monkeypatch: pytest.MonkeyPatch) -> None:
     pinned = ModelSettings(name="meta-llama/Llama-3.1-8B-Instruct", revision=REVISION)
     big = Config(model=pinned)
-    # 8.03e9 weights; float16 on any device is 2 bytes each, and training takes more than that.
+    # 8.03e9 weights at 2 or 4 bytes each, by the device; and training takes more than that.
     assert (doctor.needed_memory(big, big.model) or 0) > 16e9
     for free, state in ((1e9, "fails"), (1e12, "ok")):
         monkeypatch.setattr(doctor, "available_memory", lambda device, free=free: free)
         assert doctor.check_memory(big, big.model).state == state
     monkeypatch.setattr(doctor, "available_memory", lambda device: None)
     assert doctor.check_memory(big, big.model).state == "not checked"
-    assert doctor.check_memory(Config(), ModelSettings(name="some/model", revision=REVISION)).state == "not checked"
+    unknown = Config(model=ModelSettings(name="some/model", revision=REVISION))
+    assert doctor.check_memory(unknown, unknown.model).state == "not checked"
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 from alignment_core import io
 from alignment_core.config import LoraSettings, ModelSettings, TrainSettings
 from alignment_core.errors import UserError
-from alignment_core.models import checkpoints, load, loop, miniature, tokens, train
+from alignment_core.models import checkpoints, load, loop, miniature, packing, tokens, train
 from alignment_core.records import Example, Message
 
 LORA = LoraSettings(r=2, alpha=4, dropout=0.1, targets="all-linear")
@@ -282,7 +282,7 @@ def test_packed_rows_start_again_with_each_example():
         {"input_ids": [1, 2, 3, 4, 5], "labels": [-100, 2, -100, 4, 5], "seq_lengths": [2, 3]},
         {"input_ids": [6, 7, 8], "labels": [6, 7, 8], "seq_lengths": [3]},
     ]
-    batch = train.packed_rows(0)(rows)
+    batch = packing.packed_rows(0)(rows)
     assert batch["input_ids"].tolist() == [[1, 2, 3, 4, 5], [6, 7, 8, 0, 0]]
     assert batch["position_ids"].tolist() == [[0, 1, 0, 1, 2], [0, 1, 2, 0, 1]]
     assert batch["labels"].tolist() == [[-100, 2, -100, 4, 5], [-100, 7, 8, -100, -100]]

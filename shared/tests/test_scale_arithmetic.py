@@ -8,21 +8,25 @@ import pytest
 
 from alignment_core.config import LoraSettings, ModelSettings
 from alignment_core.models import scale
-from alignment_core.models.catalogue import CATALOGUE, Architecture
+from alignment_core.models.catalogue import CATALOGUE
+from alignment_core.models.memory import held_bytes
+from alignment_core.models.shape import Architecture, build, of
 
-LLAMA_8B = CATALOGUE["meta-llama/Llama-3.1-8B-Instruct"]
-LLAMA_70B = CATALOGUE["meta-llama/Llama-3.1-70B-Instruct"]
+LLAMA_8B, LLAMA_70B = (of(build(CATALOGUE[f"meta-llama/Llama-3.1-{size}-Instruct"].config)) for size in ("8B", "70B"))
 BF16 = ModelSettings(name="x/y", dtype="bfloat16")
 NF4 = BF16.model_copy(update={"quantize": "nf4"})
-TOY = Architecture(3, 64, 160, 4, 2, 16, 128, tied=False)
+INSIDE = 160
+_LAYER = (("q_proj", 64, 64), ("k_proj", 64, 32), ("v_proj", 64, 32), ("o_proj", 64, 64))
+_LAYER += (("gate_proj", 64, INSIDE), ("up_proj", 64, INSIDE), ("down_proj", INSIDE, 64))
+TOY = Architecture(3, 64, 4, 2, 16, 128, tied=False, matrices=3 * _LAYER)
 LORA = LoraSettings(r=4, dropout=0.0)
 
 
 def test_weights_are_those_of_the_published_models() -> None:
     # 32 x (2 x 4096^2 + 2 x 4096 x 1024 + 3 x 4096 x 14336) = 6,979,321,856; and 2 x 128256 x 4096 of embeddings
     assert LLAMA_8B.linear == 6_979_321_856
-    assert LLAMA_8B.linear + LLAMA_8B.embedding == pytest.approx(8.03e9, rel=1e-3)
-    assert LLAMA_70B.linear + LLAMA_70B.embedding == pytest.approx(70.55e9, rel=1e-3)
+    assert LLAMA_8B.weights == 8_030_261_248
+    assert LLAMA_70B.weights == pytest.approx(70.55e9, rel=1e-3)
 
 
 def test_the_cache_of_a_token() -> None:
@@ -40,7 +44,7 @@ def _counted(lora: bool, checkpointing: bool, tokens: int) -> int:
     config = LlamaConfig(
         vocab_size=TOY.vocab,
         hidden_size=TOY.hidden,
-        intermediate_size=TOY.intermediate,
+        intermediate_size=INSIDE,
         num_hidden_layers=TOY.layers,
         num_attention_heads=TOY.heads,
         num_key_value_heads=TOY.kv_heads,
@@ -73,7 +77,7 @@ def test_flops_are_those_that_torch_counts(lora: bool, checkpointing: bool, weig
     said = scale.training_flops(TOY, tokens, 0, LORA if lora else None, checkpointing)
     if checkpointing and not lora:
         # torch stops recomputing a layer before its last product, whose result nothing needs.
-        said -= 2 * tokens * TOY.layers * TOY.hidden * TOY.intermediate
+        said -= 2 * tokens * TOY.layers * TOY.hidden * INSIDE
     assert counted == pytest.approx(said, rel=0.02)
     # And in the words of the docs: 6N, 8N with recomputing, 4N and 6N for frozen weights, the adapter beside it.
     assert counted / tokens / (TOY.linear + scale.head(TOY)) == pytest.approx(weight_passes, rel=0.35)
@@ -86,8 +90,11 @@ def test_attention_of_a_causal_row_is_half_the_square() -> None:
 
 
 def test_nf4_moves_more_and_holds_less() -> None:
-    assert scale.held_bytes(LLAMA_8B, BF16) == 2 * (LLAMA_8B.linear + LLAMA_8B.embedding)
-    assert scale.held_bytes(LLAMA_8B, NF4) == pytest.approx(LLAMA_8B.linear * 0.515875 + 2 * LLAMA_8B.embedding)
+    rest = LLAMA_8B.embedding + LLAMA_8B.others
+    assert held_bytes(LLAMA_8B, BF16) == 2 * LLAMA_8B.weights
+    assert held_bytes(LLAMA_8B, NF4) == pytest.approx(LLAMA_8B.linear * 0.515875 + 2 * rest)
+    # A training makes what NF4 leaves float32: embedding and head are 1.05e9 weights, 2.1 GB more.
+    assert held_bytes(LLAMA_8B, NF4, trained=True) - held_bytes(LLAMA_8B, NF4) == pytest.approx(2.1e9, rel=0.01)
     assert scale.pass_bytes(LLAMA_8B, BF16) == 2 * (LLAMA_8B.linear + 128256 * 4096)
     assert scale.pass_bytes(LLAMA_8B, NF4) == pytest.approx(LLAMA_8B.linear * 4.515875 + 2 * 128256 * 4096)
 

@@ -26,13 +26,15 @@ from scale_work import (
     fitted,
     needs,
     parts,
+    shape_of,
     works,
 )
 
 from alignment_core.config import LoraSettings, ModelSettings
 from alignment_core.data.catalogue import SOURCES
 from alignment_core.models import scale
-from alignment_core.models.catalogue import CATALOGUE, adapter_parameters, download_bytes
+from alignment_core.models.catalogue import CATALOGUE
+from alignment_core.models.memory import held_bytes
 
 ROOT = Path(__file__).parents[2]
 START, END = "<!-- tables: tests/benchmarks/scale.py -->", "<!-- end of tables -->"
@@ -71,7 +73,7 @@ def memory_table() -> str:
     rows = []
     for size, asked in works():
         work = fitted(asked)
-        part = {k: f"{v / 1e9:.1f}" for k, v in work.memory().items()}
+        part = {k: f"{v / 1e9:.1f}" for k, v in work.memory.items()}
         fits = [d.name for d in scale.DEVICES if work.peak() <= USABLE * d.memory]
         sums = part["sums"] if work.sums else ""
         if work.passes > 1:
@@ -133,15 +135,15 @@ def kernel_table() -> str:
     """Bytes and FLOPs of the single kernels, which depend on no assumption but the formulae."""
     rows, lora = [], LoraSettings()
     for size, name in MODELS.items():
-        shape = CATALOGUE[name]
+        shape = shape_of(name)
         flops = [
             scale.training_flops(shape, 1, 2048, kind, again) / 1e9
             for kind, again in ((None, False), (lora, False), (lora, True))
         ]
         kinds = [ModelSettings(name=name, dtype="bfloat16", quantize=q) for q in ("none", "nf4")]
-        held = [scale.held_bytes(shape, kind) / 1e9 for kind in kinds]
+        held = [held_bytes(shape, kind) / 1e9 for kind in kinds]
         moved = [scale.pass_bytes(shape, kind) / 1e9 for kind in kinds]
-        adapter = 4e-6 * adapter_parameters(shape, lora)
+        adapter = 4e-6 * shape.adapter_parameters(lora)
         row = [size, " / ".join(f"{v:.0f}" for v in flops)]
         row += [" / ".join(f"{v:.1f}" for v in two) for two in (held, moved)]
         rows.append([*row, f"{scale.kv_bytes(shape) / 1024:.0f}", f"{4e-9 * shape.linear:.1f}", f"{adapter:.0f}",
@@ -182,9 +184,9 @@ def real_table() -> str:
         for preset in ("small", "paper"):
             work, asked = study(preset=preset), needs(study, preset)
             models = [name for kind, name, _ in asked if kind == "model"]
-            others = [scale.held_bytes(CATALOGUE[m.name], m) for m in beside(study, preset)]
+            others = [held_bytes(shape_of(m.name), m) for m in beside(study, preset)]
             peak = max(work.peak(), *others, 0.0)
-            download = sum(download_bytes(CATALOGUE[name]) for name in models)
+            download = sum(CATALOGUE[name].download for name in models)
             rows.append(
                 [
                     f"{work.study} `{preset}`",
@@ -208,8 +210,8 @@ def page(kind: str, name: str) -> str:
 
 def gated(name: str) -> bool:
     """Whether the hub asks to accept terms before a repository can be read."""
-    shape = CATALOGUE.get(name)
-    return shape.gated_access if shape else any(s.gated for s in SOURCES.values() if s.repo == name)
+    known = CATALOGUE.get(name)
+    return known.gated if known else any(s.gated for s in SOURCES.values() if s.repo == name)
 
 
 def tables() -> str:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from typing import Any
 
 from alignment_core import doctor
 from alignment_core.config import GenerateSettings, LoraSettings, ModelSettings, Settings, TrainSettings, resolve
 from alignment_core.errors import UserError
 from alignment_core.models import scale
-from alignment_core.models.catalogue import CATALOGUE, Architecture, training_memory
+from alignment_core.models.catalogue import CATALOGUE
+from alignment_core.models.memory import held_bytes, training_memory
+from alignment_core.models.shape import Architecture, build, of
 from alignment_core.models.sharding import Sharding
 from drift_dpo import data as drift_data
 from drift_dpo.config import DriftConfig
@@ -71,6 +74,12 @@ class Answers:
     prompt: int
 
 
+@cache
+def shape_of(name: str) -> Architecture:
+    """The shape of a model of the catalogue."""
+    return of(build(CATALOGUE[name].config))
+
+
 def _dealt(train: TrainSettings, processes: int) -> Sharding | None:
     try:
         return Sharding.of(train, processes)
@@ -101,21 +110,24 @@ class Work:
         """As many as every training's batches can be dealt to."""
         return max(p for p in range(1, gpus + 1) if all(_dealt(t.train, p) for t in self.trainings))
 
+    @cached_property
     def memory(self) -> dict[str, float]:
         """Bytes of one process, by part."""
-        each = [(training_memory(self.shape, self.model, self.lora, t.train), t.sides) for t in self.trainings]
+        each = [
+            training_memory(CATALOGUE[self.model.name].config, self.model, self.lora, t.train) for t in self.trainings
+        ]
         cache = [a.generate.batch_size * (a.prompt + a.generate.max_new_tokens) for a in self.answers]
         return {
-            "weights": scale.held_bytes(self.shape, self.model),
-            "adapter": each[0][0].adapter,
-            "activations": max(memory.activations * sides for memory, sides in each),
+            "weights": each[0].weights,
+            "adapter": max(memory.adapter for memory in each),
+            "activations": max(memory.activations for memory in each),
             "sums": self.sums,
             "cache": max(cache) * scale.kv_bytes(self.shape),
         }
 
     def peak(self) -> float:
         """Training, scoring and generating happen one after another: the largest of the three."""
-        part = self.memory()
+        part = self.memory
         beside = max(part["adapter"] + part["activations"], part["sums"], part["cache"] + part["adapter"] / 4)
         return part["weights"] + beside
 
@@ -147,7 +159,7 @@ def drift_dpo(name: str | None = None, nf4: bool = False, preset: str = "paper")
     prompts = data.test_harmful + data.test_benign + data.test_borderline
     answers = Answers(config.generate, 4, prompts, TOKENS["a prompt"])
     model = _model(name, config.model, nf4)
-    return Work("drift-dpo", CATALOGUE[model.name], model, config.lora, (a, b, dpo), (answers,), loads=7)
+    return Work("drift-dpo", shape_of(model.name), model, config.lora, (a, b, dpo), (answers,), loads=7)
 
 
 def orth_refusal(name: str | None = None, nf4: bool = False, preset: str = "paper") -> Work:
@@ -158,9 +170,7 @@ def orth_refusal(name: str | None = None, nf4: bool = False, preset: str = "pape
     prompts = config.data.test_harmful + config.data.test_benign + config.data.test_borderline
     answers = Answers(config.generate, 2 + arms * config.points, prompts, TOKENS["a prompt"])
     model = _model(name, config.model, nf4)
-    return Work(
-        "orth-refusal", CATALOGUE[model.name], model, config.lora, trainings, (answers,), loads=1 + 2 * arms + 2
-    )
+    return Work("orth-refusal", shape_of(model.name), model, config.lora, trainings, (answers,), loads=1 + 2 * arms + 2)
 
 
 def mini_cai(name: str | None = None, nf4: bool = False, preset: str = "paper") -> Work:
@@ -178,16 +188,16 @@ def mini_cai(name: str | None = None, nf4: bool = False, preset: str = "paper") 
     )  # fmt: skip
     model = _model(name, config.base, nf4)
     return Work(
-        "mini-cai", CATALOGUE[model.name], model, config.lora, trainings, answers, loads=4 + 2 * len(config.arms)
+        "mini-cai", shape_of(model.name), model, config.lora, trainings, answers, loads=4 + 2 * len(config.arms)
     )
 
 
 def neuron_brittleness(name: str | None = None, nf4: bool = False, preset: str = "paper") -> Work:
     config = resolve(BrittlenessConfig, "neuron_brittleness", preset)
     model, score = _model(name, config.model, nf4), config.score
-    shape = CATALOGUE[model.name]
+    shape = shape_of(model.name)
     need = neuron_scoring.memory(shape, model, score)
-    if scale.held_bytes(shape, model) + need["sums"] + need["transient"] > USABLE * H100.memory:
+    if held_bytes(shape, model) + need["sums"] + need["transient"] > USABLE * H100.memory:
         score = score.model_copy(update={"memory_gb": SUMS_GB})
         need = neuron_scoring.memory(shape, model, score)
     arms, halves = 3, 2

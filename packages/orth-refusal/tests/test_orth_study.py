@@ -346,7 +346,7 @@ def test_the_paper_plan_says_memory_downloads_and_steps(tmp_path: Path) -> None:
     words = ["run", "--preset", "paper", "--dry-run", "--controls", "--runs", str(tmp_path)]
     text = CliRunner().invoke(app, words).output
     for said in (
-        "1.2 GB",
+        "1.5 GB",
         "GPU memory",
         "declare-lab/HarmfulQA",
         "18,390 examples",

@@ -13,7 +13,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -121,6 +121,9 @@ class LoraSettings(Settings):
 
 class TrainSettings(Settings):
     """One fine-tuning stage."""
+
+    sequences: ClassVar[int] = 1
+    """Texts of an example that pass through the model together: a pair has two."""
 
     epochs: float = Field(1.0, gt=0)
     """Passes over the data."""

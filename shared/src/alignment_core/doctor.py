@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from alignment_core.config import LoraSettings, ModelSettings, Settings, TrainSettings, models_of, named_files
+from alignment_core.config import ModelSettings, Settings, TrainSettings, models_of, named_files
 from alignment_core.embedded import embedded_seed
 from alignment_core.errors import UserError
 
@@ -47,7 +47,7 @@ def examine(config: Settings, folder: Path, needs: Sequence[Need] | None = None)
         needs = [("model", model.name, model.revision)] if on_hub(model) else []
     found = [check_python(), *check_packages(metadata.requires("alignment-core") or []), check_torch()]
     if found[-1].state == "ok":
-        found += [check_device(model), check_memory(config, model)]
+        found += [check_device(model), *check_model(config), check_memory(config, getattr(config, "base", model))]
     else:
         found += [Check(n, "not checked", "torch does not import") for n in ("device", "memory")]
     if model.quantize == "nf4":
@@ -180,17 +180,23 @@ def _trainings(config: Settings) -> list[TrainSettings]:
     return [value for _, value in config if isinstance(value, TrainSettings)]
 
 
+def check_model(config: Settings) -> Iterator[Check]:
+    """What the model's config.json and tokenizer say, before any weights are loaded."""
+    from alignment_core.models import preflight
+
+    for finding in preflight.findings(config):
+        state: State = "not checked" if finding.ok is None else "ok" if finding.ok else "fails"
+        yield Check(finding.name, state, finding.found, "choose another model or setting" if state == "fails" else "")
+
+
 def needed_memory(config: Settings, model: ModelSettings) -> float | None:
-    """Bytes that training needs by the catalogue's shapes; None where the model is not in it."""
-    from alignment_core.models.catalogue import CATALOGUE, training_memory
+    """Bytes that the largest of the trainings needs; None where the model's config.json is not at hand, or nothing is
+    trained."""
+    from alignment_core.models import preflight
 
     if embedded_seed(model.name):
         return _ORGANISM_BYTES
-    shape = CATALOGUE.get(model.name)
-    if shape is None:
-        return None
-    lora = getattr(config, "lora", LoraSettings())
-    return max((training_memory(shape, model, lora, t).total for t in _trainings(config)), default=0.0) or None
+    return max((need.total for _, need in preflight.memories(config)), default=None)
 
 
 def available_memory(device: str) -> float | None:
@@ -209,13 +215,13 @@ def available_memory(device: str) -> float | None:
 def check_memory(config: Settings, model: ModelSettings) -> Check:
     from alignment_core.models import load
 
-    need = needed_memory(config, model)
-    if need is None:
-        return Check("memory", "not checked", f"{model.name} is not in the catalogue, so its need is not known")
     try:
         device = load.resolve(model).device
-    except UserError:
-        return Check("memory", "not checked", "the model's settings do not resolve")
+        need = needed_memory(config, model)
+    except UserError as error:
+        return Check("memory", "not checked", _line(error))
+    if need is None:
+        return Check("memory", "not checked", f"{model.name}: its config.json is not on this machine, or no training")
     free = available_memory(device)
     if free is None:
         return Check("memory", "not checked", "this system does not tell its free memory")
@@ -305,10 +311,10 @@ def check_hub(needs: Sequence[Repository]) -> list[Check]:
 
 
 def _downloads(needs: Sequence[Repository]) -> float:
-    from alignment_core.models.catalogue import CATALOGUE, download_bytes
+    from alignment_core.models.catalogue import CATALOGUE
 
-    shapes = [CATALOGUE.get(name) for kind, name, _ in needs if kind == "model"]
-    return sum(download_bytes(s) if s else 0.0 for s in shapes) + GB
+    known = [CATALOGUE.get(name) for kind, name, _ in needs if kind == "model"]
+    return sum(one.download if one else 0.0 for one in known) + GB
 
 
 def _cached(kind: str, name: str, revision: str | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -60,6 +60,9 @@ class DataConfig(Settings):
 
 class DpoSettings(TrainSettings):
     """Direct preference optimisation (arXiv 2305.18290)."""
+
+    sequences: ClassVar[int] = 2
+    """Both sides of a pair pass through the model together."""
 
     beta: float = Field(0.1, gt=0)
     """Strength of the tie to the reference, which is stage B."""

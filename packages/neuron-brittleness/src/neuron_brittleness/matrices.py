@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from alignment_core.errors import UserError
+from alignment_core.models import decoder
 
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 
@@ -119,20 +120,16 @@ def plain_name(name: str) -> str:
 
 
 def matrices(model: Any) -> list[Matrix]:
-    """Every linear matrix in a numbered layer, in the model's order; `UserError` when there is none."""
+    """Every linear matrix in the text decoder's layers, in the model's order; `UserError` when there is none, and when
+    they leave out a part of the layers' weights."""
     from transformers.pytorch_utils import Conv1D
 
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    head = base.get_output_embeddings()
+    decoder.check(model)
     around = adapted(model) if hasattr(model, "peft_config") else {}
-    found = []
-    for path, module in model.named_modules():
-        if module is head or ".lora_" in path or not isinstance(module, torch.nn.Linear | Conv1D):
-            continue
-        name = plain_name(path)
-        place = _LAYER.search(name)
-        if place is None:
-            continue
+    prefix, found = decoder.layers(model)[0], []
+    for name, module in decoder.linear(model).items():
+        place = _LAYER.search(name, len(prefix))
+        assert place is not None, name
         if type(module).__name__ == "Linear8bitLt":
             raise UserError(f"{name}: 8-bit matrices cannot be scored; load the model as float or NF4")
         quantised, transposed = type(module).__name__ == "Linear4bit", isinstance(module, Conv1D)
@@ -144,8 +141,6 @@ def matrices(model: Any) -> list[Matrix]:
         found.append(
             Matrix(name, module, layer, name[place.end() :], (rows, columns), transposed, quantised, around.get(name))
         )
-    if not found:
-        raise UserError(f"{type(base).__name__}: no linear matrix inside a numbered layer was found to score")
     return found
 
 

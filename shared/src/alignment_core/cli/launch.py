@@ -47,6 +47,7 @@ def execute(study: Study, until: str | None, options: Options) -> None:
             planning.open_all(steps)
             if not all(step.kept for step in steps):
                 planning.check_templates(config)
+                load("alignment_core.models.preflight:check")(config)
     parts = [name for name, _ in study.steps]
     plan = Plan(study.name, parts if until is None else parts[: parts.index(until) + 1], seeds)
     results = None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment_core.cli.study import Study, load
-from alignment_core.config import LoraSettings, ModelSettings, Settings, TrainSettings, models_of, named_files
+from alignment_core.config import ModelSettings, Settings, models_of, named_files
 from alignment_core.embedded import embedded_seed
 from alignment_core.errors import UserError
 from alignment_core.pipeline.run import Planned, Run
@@ -87,41 +87,48 @@ def check_templates(config: Settings) -> None:
 
 
 def _model_lines(config: Settings) -> Iterator[str]:
-    from alignment_core.models.catalogue import CATALOGUE, download_bytes
+    from alignment_core.models import preflight
+    from alignment_core.models.catalogue import CATALOGUE
     from alignment_core.models.template_check import described
 
     said: dict[ModelSettings, list[str]] = {}
     for key, model in models_of(config):
         said.setdefault(model, []).append(key)
     for model, keys in said.items():
-        shape, what = CATALOGUE.get(model.name), ", ".join(keys)
+        known, what = CATALOGUE.get(model.name), ", ".join(keys)
+        pinned = f"revision {model.revision or 'not set (required)'}"
         if seed := embedded_seed(model.name):
             yield f"  {what}: embedded model {seed}: nothing to download, under 1 GB of memory, no GPU"
-        elif shape is None:
-            yield f"  {what}: {model.name}: not in the catalogue; its config.json is read when the run starts"
+        elif Path(model.name).expanduser().is_dir():
+            yield f"  {what}: {model.name}: nothing to download"
+        elif known is None:
+            yield f"  {what}: {model.name}, {pinned}: its size and terms stand on the hub"
         else:
-            access = "gated: accept its licence on the hub, set HF_TOKEN" if shape.gated_access else "open"
-            pinned = model.revision or "not set (required)"
-            yield f"  {what}: {model.name}, revision {pinned}: {download_bytes(shape) / 1e9:.1f} GB; {access}"
-            yield from _memory_lines(config, model)
+            access = "gated: accept its licence on the hub, set HF_TOKEN" if known.gated else "open"
+            yield f"  {what}: {model.name}, {pinned}: {known.download / 1e9:.1f} GB; {access}"
         if template := described(model):
             yield f"    chat template: {template}"
+        if model == preflight.trained(config):
+            yield from _trained_lines(config, model)
 
 
-def _memory_lines(config: Settings, model: ModelSettings) -> Iterator[str]:
-    """What each training of the model needs on its device, from the shapes."""
-    from alignment_core.models.catalogue import CATALOGUE, training_memory
+def _trained_lines(config: Settings, model: ModelSettings) -> Iterator[str]:
+    """What its config.json says of the model that is trained, and what each training needs; `UserError` where it
+    cannot be trained."""
+    from alignment_core.models import preflight
 
+    for finding in preflight.findings(config):
+        if finding.ok is False:
+            raise UserError(finding.found)
+        yield f"    {finding.name}: {'not checked: ' if finding.ok is None else ''}{finding.found}"
+    # A model on the hub is planned for a GPU, whatever machine the plan is made on.
+    device = None if Path(model.name).expanduser().is_dir() else "cuda"
     dtype = "NF4, double quantisation" if model.quantize == "nf4" else f"dtype {model.dtype}"
-    lora = getattr(config, "lora", LoraSettings())
-    if model != getattr(config, "model", None) and model != getattr(config, "base", None):
-        return
-    for name, train in ((k, v) for k, v in config if isinstance(v, TrainSettings)):
-        need = training_memory(CATALOGUE[model.name], model, lora, train)
+    for name, need in preflight.memories(config, device):
         yield (
             f"    {name}: {dtype}: weights {need.weights / 1e9:.1f} GB, adapter and optimiser {need.adapter / 1e9:.1f} "
-            f"GB, activations {need.activations / 1e9:.1f} GB: about {need.total / 1e9:.0f} GB of GPU memory "
-            "(estimated from the shapes)"
+            f"GB, activations {need.activations / 1e9:.1f} GB: about {need.total / 1e9:.1f} GB of "
+            f"{'GPU ' if device else ''}memory (worked out from config.json)"
         )
 
 

@@ -1,111 +1,64 @@
-"""Facts about the hub models the presets name, for plans made without a network: sizes, memory, access.
+"""Published models that the presets name: what config.json cannot tell, and their shapes for plans without a network.
 
-Shapes are those of the models' published config files. Memory is an estimate from the shapes: weights as held, the
-adapter with its gradient and AdamW's two moments in float32, and the activations kept for the backward pass
-(Korthikanti et al. 2022, arXiv 2205.05198, section 4, with attention that does not keep its scores).
+`config` holds the fields of the published config.json that decide the shape; it stands in where the file is neither
+in the hub's cache nor to be fetched.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from alignment_core.config import LoraSettings, ModelSettings, TrainSettings
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
-class Architecture:
-    """Shape of a decoder; sizes in elements."""
+class Published:
+    """A model on the hub."""
 
-    layers: int
-    hidden: int
-    intermediate: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocab: int
-    tied: bool
-    gated_mlp: bool = True
-    gated_access: bool = False
+    gated: bool
     """Whether the hub asks for the licence to be accepted first."""
-
-    @property
-    def projections(self) -> dict[str, tuple[int, int]]:
-        """Linear modules of a layer by Llama's names: (inputs, outputs)."""
-        query, value = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        out = {
-            "q_proj": (self.hidden, query),
-            "k_proj": (self.hidden, value),
-            "v_proj": (self.hidden, value),
-            "o_proj": (query, self.hidden),
-            "up_proj": (self.hidden, self.intermediate),
-            "down_proj": (self.intermediate, self.hidden),
-        }
-        return out | ({"gate_proj": (self.hidden, self.intermediate)} if self.gated_mlp else {})
-
-    @property
-    def linear(self) -> int:
-        """Weights in the layers' linear modules."""
-        return self.layers * sum(i * o for i, o in self.projections.values())
-
-    @property
-    def embedding(self) -> int:
-        """Weights of the input embedding and, where it is not tied, the output head."""
-        return self.vocab * self.hidden * (1 if self.tied else 2)
+    download: float
+    """Bytes of its safetensors."""
+    config: dict[str, Any] = field(repr=False)
 
 
-CATALOGUE: dict[str, Architecture] = {
-    "meta-llama/Llama-3.1-8B-Instruct": Architecture(
-        32, 4096, 14336, 32, 8, 128, 128256, tied=False, gated_access=True
-    ),
-    "meta-llama/Llama-3.1-70B-Instruct": Architecture(
-        80, 8192, 28672, 64, 8, 128, 128256, tied=False, gated_access=True
-    ),
-    "meta-llama/Llama-2-7b-chat-hf": Architecture(32, 4096, 11008, 32, 32, 128, 32000, tied=False, gated_access=True),
-    "Qwen/Qwen3-0.6B": Architecture(28, 1024, 3072, 16, 8, 128, 151936, tied=True),
-    "google/gemma-2b-it": Architecture(18, 2048, 16384, 8, 1, 256, 256000, tied=True, gated_access=True),
-    "microsoft/phi-2": Architecture(32, 2560, 10240, 32, 32, 80, 51200, tied=False, gated_mlp=False),
-    "EleutherAI/gpt-neo-125m": Architecture(12, 768, 3072, 12, 12, 64, 50257, tied=True, gated_mlp=False),
+def _llama(layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int, vocab: int) -> dict[str, Any]:
+    return {
+        "model_type": "llama",
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "vocab_size": vocab,
+        "tie_word_embeddings": False,
+    }
+
+
+_QWEN3_06B = {
+    "model_type": "qwen3", "num_hidden_layers": 28, "hidden_size": 1024, "intermediate_size": 3072,
+    "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+_GEMMA_2B = {
+    "model_type": "gemma", "num_hidden_layers": 18, "hidden_size": 2048, "intermediate_size": 16384,
+    "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 256, "vocab_size": 256000,
+}  # fmt: skip
+_PHI_2 = {
+    "model_type": "phi", "num_hidden_layers": 32, "hidden_size": 2560, "intermediate_size": 10240,
+    "num_attention_heads": 32, "vocab_size": 51200, "tie_word_embeddings": False,
+}  # fmt: skip
+_GPT_NEO_125M = {
+    "model_type": "gpt_neo", "num_layers": 12, "hidden_size": 768, "num_heads": 12, "vocab_size": 50257,
+    "attention_types": [[["global", "local"], 6]],
+}  # fmt: skip
+
+CATALOGUE: dict[str, Published] = {
+    "meta-llama/Llama-3.1-8B-Instruct": Published(True, 16.06e9, _llama(32, 4096, 14336, 32, 8, 128256)),
+    "meta-llama/Llama-3.1-70B-Instruct": Published(True, 141.1e9, _llama(80, 8192, 28672, 64, 8, 128256)),
+    "meta-llama/Llama-2-7b-chat-hf": Published(True, 13.48e9, _llama(32, 4096, 11008, 32, 32, 32000)),
+    "Qwen/Qwen3-0.6B": Published(False, 1.5e9, _QWEN3_06B),
+    "google/gemma-2b-it": Published(True, 5.01e9, _GEMMA_2B),
+    "microsoft/phi-2": Published(False, 5.56e9, _PHI_2),
+    "EleutherAI/gpt-neo-125m": Published(False, 0.53e9, _GPT_NEO_125M),
 }
-"""By hub id; the organism and folders are read from their config.json instead."""
-
-WIDTH = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "auto": 2.0}
-"""Bytes a weight by dtype."""
-NF4_BYTES = 4.127 / 8
-"""Bytes a weight: 4 bits and a double-quantised scale (arXiv 2305.14314, section 3)."""
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes a process needs to train an adapter."""
-
-    weights: float
-    adapter: float
-    activations: float
-
-    @property
-    def total(self) -> float:
-        return self.weights + self.adapter + self.activations
-
-
-def download_bytes(shape: Architecture) -> float:
-    """Bytes of the 16-bit safetensors on the hub."""
-    return 2.0 * (shape.linear + shape.embedding)
-
-
-def adapter_parameters(shape: Architecture, lora: LoraSettings) -> int:
-    """Trainable weights: r (inputs + outputs) for each adapted module."""
-    names = shape.projections if lora.targets == "all-linear" else lora.targets
-    sizes = [sum(shape.projections[n]) for n in names if n in shape.projections]
-    return int(shape.layers * lora.r * sum(sizes))
-
-
-def training_memory(shape: Architecture, model: ModelSettings, lora: LoraSettings, train: TrainSettings) -> Memory:
-    """Estimated bytes for one process; the batch is taken at `max_length` tokens a row."""
-    dtype = WIDTH[model.dtype]
-    linear = shape.linear * (NF4_BYTES if model.quantize == "nf4" else dtype)
-    adapter = adapter_parameters(shape, lora) * 16.0
-    tokens = train.batch_size * train.max_length
-    row = 2.0 * tokens * shape.hidden
-    inside = 2.0 * tokens * (8 * shape.hidden + 3 * shape.intermediate)
-    kept = row * shape.layers + inside if train.gradient_checkpointing else inside * shape.layers
-    return Memory(linear + shape.embedding * dtype, adapter, kept)
+"""By hub id."""

@@ -6,59 +6,94 @@ identity of the base stands beside it, so that two equal adapters are equal file
 
 from __future__ import annotations
 
+import logging
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment_core import io
 from alignment_core.errors import UserError, nearest
+from alignment_core.models import decoder
 from alignment_core.models.adapter import BASE, CONFIG, WEIGHTS
 from alignment_core.models.noise import quiet
 
 if TYPE_CHECKING:
     from alignment_core.config import LoraSettings
 
+log = logging.getLogger("alignment_core")
 
-def to_peft(settings: LoraSettings) -> Any:
-    """The PEFT `LoraConfig` of these settings; B starts at zero, so a fresh adapter changes nothing."""
+
+_ROLES = {
+    "q_proj": ("qkv_proj", "query_key_value", "Wqkv", "c_attn"),
+    "k_proj": ("qkv_proj", "query_key_value", "Wqkv", "c_attn"),
+    "v_proj": ("qkv_proj", "query_key_value", "Wqkv", "c_attn"),
+    "o_proj": ("out_proj", "dense", "c_proj"),
+    "gate_proj": ("gate_up_proj", "fc1", "c_fc", "dense_h_to_4h"),
+    "up_proj": ("gate_up_proj", "fc1", "c_fc", "dense_h_to_4h"),
+    "down_proj": ("fc2", "c_proj", "dense_4h_to_h"),
+}
+"""What other families call the modules that Llama names so, the likeliest first."""
+
+
+def targets(model: Any, settings: LoraSettings) -> tuple[str, ...]:
+    """Names of the text decoder's linear modules that get an adapter, sorted.
+
+    A name of Llama's stands for what the model has in that place (Phi-3's `qkv_proj`, Phi-2's `fc1`). `UserError` for
+    any other name that the model has no module for.
+    """
+    known = linear_names(model)
+    if settings.targets == "all-linear":
+        return tuple(known)
+    found: set[str] = set()
+    for target in settings.targets:
+        there = target if target in known else next((n for n in _ROLES.get(target, ()) if n in known), None)
+        if there is None:
+            raise UserError(
+                f"lora.targets: the model has no linear module {target!r}{nearest(target, known)}; "
+                f"it has {', '.join(known)}; or set lora.targets=all-linear"
+            )
+        found.add(there)
+    return tuple(sorted(found))
+
+
+def to_peft(settings: LoraSettings, model: Any) -> Any:
+    """The PEFT `LoraConfig` of these settings for a model; B starts at zero, so a fresh adapter changes nothing."""
     from peft import LoraConfig
 
-    targets = settings.targets if settings.targets == "all-linear" else sorted(settings.targets)
+    names = targets(model, settings)
+    outside = decoder.apart(model)
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=targets,
+        target_modules=settings.targets if settings.targets == "all-linear" else list(names),
+        exclude_modules="|".join(rf"{re.escape(name)}\..*" for name in outside) or None,
         bias=settings.bias,
     )
 
 
 def linear_names(model: Any) -> list[str]:
-    """Last parts of the names of a model's linear modules, the output head left out, sorted."""
-    head = model.get_output_embeddings()
-    return sorted(
-        {
-            name.rsplit(".", 1)[-1]
-            for name, module in model.named_modules()
-            if module is not head and type(module).__name__ in ("Linear", "Conv1D", "Linear4bit", "Linear8bitLt")
-        }
-    )
+    """Last parts of the names of the linear modules in the text decoder's layers, sorted."""
+    return sorted({name.rsplit(".", 1)[-1] for name in decoder.linear(model)})
 
 
 def add_adapter(model: Any, settings: LoraSettings) -> Any:
-    """A PeftModel with a fresh adapter named `default`; `UserError` for a target that the model has no module for."""
+    """A PeftModel with a fresh adapter named `default` on its text decoder; `UserError` for a target that the model
+    has no module for, and for a model whose weights are not in linear matrices."""
     from peft import get_peft_model
 
-    if settings.targets != "all-linear":
-        known = linear_names(model)
-        for target in settings.targets:
-            if target not in known:
-                raise UserError(
-                    f"lora.targets: the model has no linear module {target!r}{nearest(target, known)}; "
-                    f"it has {', '.join(known)}"
-                )
+    decoder.check(model)
+    names = targets(model, settings)
+    if settings.targets != "all-linear" and set(names) != set(settings.targets):
+        log.info("adapters: this model has no %s; they go on %s", _missing(settings, names), ", ".join(names))
     with quiet():
-        return get_peft_model(model, to_peft(settings))
+        return get_peft_model(model, to_peft(settings, model))
+
+
+def _missing(settings: LoraSettings, names: Sequence[str]) -> str:
+    return ", ".join(name for name in settings.targets if name not in names)
 
 
 def adapter_state(model: Any, name: str = "default") -> dict[str, Any]:

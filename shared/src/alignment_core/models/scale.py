@@ -14,9 +14,13 @@ launch cost and the speed of the disk are assumptions, given by name so that mea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from alignment_core.config import LoraSettings, ModelSettings
-from alignment_core.models.catalogue import NF4_BYTES, WIDTH, Architecture, adapter_parameters
+from alignment_core.models.memory import NF4_BYTES, WIDTH
+
+if TYPE_CHECKING:
+    from alignment_core.config import LoraSettings, ModelSettings
+    from alignment_core.models.shape import Architecture
 
 
 @dataclass(frozen=True)
@@ -90,14 +94,8 @@ def training_flops(
     trained = shape.linear + head(shape)
     extra = 2.0 * tokens * trained
     if lora is not None:
-        extra = tokens * adapter_parameters(shape, lora) * (8 if checkpointing else 6)
+        extra = tokens * shape.adapter_parameters(lora) * (8 if checkpointing else 6)
     return 2 * forward + again + extra
-
-
-def held_bytes(shape: Architecture, model: ModelSettings) -> float:
-    """Bytes of the weights as held in memory."""
-    linear = NF4_BYTES if model.quantize == "nf4" else WIDTH[model.dtype]
-    return shape.linear * linear + shape.embedding * WIDTH[model.dtype]
 
 
 def pass_bytes(shape: Architecture, model: ModelSettings) -> float:
@@ -153,4 +151,4 @@ def snip_seconds(
 
 def load_seconds(machine: Machine, shape: Architecture) -> float:
     """Reading the 16-bit weights from disk."""
-    return 2.0 * (shape.linear + shape.embedding) / machine.assumed.disk
+    return 2.0 * shape.weights / machine.assumed.disk

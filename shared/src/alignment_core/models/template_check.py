@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alignment_core.embedded import embedded_seed
 from alignment_core.errors import UserError
@@ -18,8 +18,15 @@ if TYPE_CHECKING:
 def expected(settings: ModelSettings) -> Template | None:
     """The template that `load` will set; None for an embedded model, and where the tokenizer is not on this machine.
 
-    Raises `UserError` as `template_for` does, and for a tokenizer that cannot be loaded.
+    Raises `UserError` as `template_for` and `tokenizer_of` do.
     """
+    tokenizer = tokenizer_of(settings)
+    return None if tokenizer is None else template_for(settings, tokenizer)
+
+
+def tokenizer_of(settings: ModelSettings) -> Any:
+    """The model's tokenizer; None for an embedded model, and where it is not on this machine. `UserError` where it
+    cannot be loaded."""
     folder = None if embedded_seed(settings.name) else _folder(settings)
     if folder is None:
         return None
@@ -28,11 +35,10 @@ def expected(settings: ModelSettings) -> Template | None:
     hush()
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{folder}: the tokenizer cannot be loaded: {type(error).__name__}: {reason}") from error
-    return template_for(settings, tokenizer)
 
 
 def _folder(settings: ModelSettings) -> Path | None:

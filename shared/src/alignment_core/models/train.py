@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from alignment_core.models import loop
 from alignment_core.models.loop import MaskReport, TrainReport
 from alignment_core.models.noise import quiet
+from alignment_core.models.packing import kept_apart, packed_rows
 from alignment_core.models.sharding import ShardedTrainer, Sharding
 from alignment_core.models.tokens import IGNORE, Tokenized, tokenize
 from alignment_core.pipeline.process_group import world_size
@@ -82,6 +83,7 @@ def sft(
     adapter, settings changed under a checkpoint, a loss that is not a number.
     """
     loaded = loop.policy(model, lora, start, seed)
+    train = kept_apart(loaded.model, train)
     rows = tokenize(examples, loaded.tokenizer, train.max_length)
     held_out = tokenize(validation, loaded.tokenizer, train.max_length)
     loop.check_rows(len(rows.input_ids), rows.dropped, "training examples")
@@ -108,31 +110,6 @@ def sft(
         )
 
     return loop.train_loop(trainer, model=model, train=train, folder=folder, mark=mark, report=report)
-
-
-def packed_rows(pad: int) -> Any:
-    """A collator of packed rows that keeps them rows: ids, labels and positions of shape (batch, longest row).
-
-    Positions start again at 0 with each example, and without an attention mask transformers reads the examples'
-    borders from them. TRL lays the rows of a batch end to end instead, which suits FlashAttention's variable-length
-    kernels; without those, attention is computed over the square of the whole batch's length.
-    """
-    import torch
-
-    def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        longest = max(len(row["input_ids"]) for row in rows)
-        ids, labels = torch.full((len(rows), longest), pad), torch.full((len(rows), longest), IGNORE)
-        positions = torch.empty_like(ids)
-        for i, row in enumerate(rows):
-            count = len(row["input_ids"])
-            ids[i, :count] = torch.tensor(row["input_ids"])
-            labels[i, :count] = torch.tensor(row["labels"])
-            lengths = [*row["seq_lengths"], longest - count]  # the padding is one more, untrained, example
-            positions[i] = torch.cat([torch.arange(n) for n in lengths])
-        labels[positions == 0] = IGNORE  # the first token of an example is predicted from none of its own
-        return {"input_ids": ids, "labels": labels, "position_ids": positions}
-
-    return collate
 
 
 def _trainer(
