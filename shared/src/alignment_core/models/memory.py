@@ -128,6 +128,8 @@ def _peak(
     form = shape.of(short)
     dtype = torch.float32 if model.dtype == "float32" else torch.bfloat16
     _cast(short, dtype, model.quantize == "nf4")
+    if train.sequences > 1:
+        lora = lora.model_copy(update={"dropout": 0.0})  # a preference training goes without
     with quiet(), torch.device("meta"):
         adapted = get_peft_model(short, to_peft(lora, short))
     adapted.train()
