@@ -171,14 +171,14 @@ def tuned(settings: ModelSettings, folder: Path) -> tuple[ModelSettings, Path | 
         if any((one / name).is_file() for name in (CONFIG, WEIGHTS, "adapter_model.bin")):
             return settings, one
     for one in (folder, folder / "model"):
-        if (one / "config.json").is_file():
+        if (one / "config.json").is_file() and any(one.glob("*.safetensors")):
             own = embedded_seed(settings.name) and settings.template in (
                 "auto",
                 "organism",
             )  # an embedded model's own template
             template = "own" if own else settings.template
             return settings.model_copy(update={"name": str(one), "revision": None, "template": template}), None
-    raise UserError(f"{folder}: no adapter there ({CONFIG}), and no whole model (config.json)")
+    raise UserError(f"{folder}: no adapter there ({CONFIG}), and no whole model (config.json and *.safetensors)")
 
 
 def load(settings: ModelSettings, adapter: Path | None = None, trainable: bool = False) -> Loaded:

@@ -52,6 +52,7 @@ class Server:
         self.url = ""
 
     def load_adapter(self, body: dict[str, Any]) -> tuple[int, Any]:
+        from alignment_core.models.adapter import attach
         from alignment_core.models.load import load
 
         name, folder = body["lora_name"], Path(body["lora_path"])
@@ -59,7 +60,9 @@ class Server:
             return 400, {"error": {"message": f"The lora adapter '{name}' has already been loaded."}}
         if not folder.is_dir():
             return 404, {"error": {"message": f"No adapter found for {folder}"}}
-        self.states[name] = load(ModelSettings(device="cpu", dtype="float32"), folder)
+        loaded = load(ModelSettings(device="cpu", dtype="float32"))
+        loaded.model = attach(loaded.model, folder, trainable=False).eval()  # as a server does: whatever its base
+        self.states[name] = loaded
         return 200, f"Success: LoRA adapter '{name}' added successfully."
 
     def unload_adapter(self, body: dict[str, Any]) -> tuple[int, Any]:
