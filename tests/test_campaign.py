@@ -36,9 +36,9 @@ def test_damaged_inputs_are_counted_or_refused_in_one_line(tmp_path: Path) -> No
 
 
 def test_hostile_models_are_refused_in_one_line_or_give_numbers(tmp_path: Path) -> None:
-    record = run("loads", "--cases", "60", out=tmp_path)
-    assert (record["ran"], record["findings"]) == (60, [])
-    assert record["outcomes"]["refused"] > 30
+    record = run("loads", "--cases", "25", out=tmp_path)
+    assert (record["ran"], record["findings"]) == (25, [])
+    assert record["outcomes"]["refused"] > 12
 
 
 @pytest.mark.slow

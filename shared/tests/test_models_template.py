@@ -242,7 +242,10 @@ def test_a_template_with_a_mistake_of_its_own_is_one_line(text):
 ENDLESS = "{{ 10 ** (10 ** 9) }}"
 
 
-@pytest.mark.parametrize("text", [ENDLESS, "{% if messages | length > 2 %}" + ENDLESS + "{% endif %}x"])
+LATER = "{% if messages | length > 2 %}" + ENDLESS + "{% endif %}x"
+
+
+@pytest.mark.parametrize("text", [ENDLESS, pytest.param(LATER, marks=pytest.mark.slow)])
 def test_a_template_that_computes_forever_ends(text):
     tokenizer = coder("phi")
     tokenizer.chat_template = text

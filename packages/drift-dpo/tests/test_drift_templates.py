@@ -42,7 +42,7 @@ def test_a_model_is_trained_and_asked_in_its_own_format(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("template", "said"), [
     (None, "its tokenizer has no chat template; set model.template=plain for a base model, or to the model's family"),
-    ("{{ 10 ** (10 ** 9) }}", "takes more than 5 s of processor time"),
+    pytest.param("{{ 10 ** (10 ** 9) }}", "takes more than 5 s of processor time", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_model_without_a_usable_template_is_one_line(tmp_path: Path, template: str | None, said: str) -> None:
     model = miniature.build(tmp_path / "mine", template=template, hidden=16, layers=1)
